@@ -1,0 +1,1 @@
+"""The server: HTTP, persistence, audit, operations.  Holds no clinical facts."""

@@ -1,0 +1,1 @@
+"""Alembic history, one for SQLite and PostgreSQL."""

@@ -1,0 +1,1 @@
+"""Assessing a chart: published rules, engines and the escalation policy.  Pure: no I/O, clock or texts."""

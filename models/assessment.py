@@ -1,0 +1,191 @@
+"""The `Assessment`: everything the engines say about one chart, as values and without a word for people.
+
+Texts live in `hooks/texts`; an assessment carries stable ids (``"news2"``, ``"red-flag.thunderclap"``)
+and the facts behind them.  Deterministic: the same chart and bundle give the same bytes
+(`msgspec.json.encode` of it).  Nothing here computes.
+"""
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Severity = Literal["no-disease", "mild-discomfort", "mild-disease", "acute-disease", "chronic-disease"]
+SEVERITIES: tuple[Severity, ...] = (
+    "no-disease",
+    "mild-discomfort",
+    "mild-disease",
+    "acute-disease",
+    "chronic-disease",
+)
+EscalationCode = Literal["none", "red-flag", "rare-disease-alarm", "precaution", "atypical-case"]
+Urgency = Literal["immediate", "urgent", "soon", "routine"]
+
+
+class Fact(msgspec.Struct, frozen=True, gc=False):
+    """One clinical fact a statement rests on.
+
+    `kind` says which vocabulary `code` is of: ``measurement`` and ``coded`` LOINC, ``finding`` HPO,
+    ``problem`` ICD-10-CM, ``medication`` ATC, ``allergy`` ATC, ``demographic`` one of ``age``,
+    ``sex``, ``pregnancy``.  `value`/`unit` are canonical for measurements, `text_value` is the key of
+    a coded value.  `sources` are the FHIR references behind it.
+    """
+
+    kind: Literal[
+        "measurement", "coded", "finding", "problem", "medication", "allergy", "demographic", "family", "immunization", "procedure"
+    ]
+    code: str
+    label: str
+    sources: tuple[str, ...] = ()
+    value: float | None = None
+    unit: str | None = None
+    text_value: str | None = None
+    state: Literal["present", "absent", "uncertain"] = "present"
+    time: datetime | None = None
+
+
+class ScorePart(msgspec.Struct, frozen=True, gc=False):
+    """The points one parameter of a score gave; `fact` is `None` when the parameter was not measured."""
+
+    parameter: str
+    points: int
+    fact: Fact | None = None
+
+
+class Score(msgspec.Struct, frozen=True, gc=False):
+    """A published score.
+
+    `value` is the sum over the parameters that could be scored, `complete` whether all could,
+    `missing` the ids of those that could not (texts: ``parameter.<id>``).  `band` is the publication's
+    own risk band (texts: ``score.<id>.band.<band>``).  `stale` marks a score from measurements older
+    than the window for acute decisions; such a score never escalates on its own.
+    """
+
+    id: str
+    value: float
+    maximum: float | None
+    band: str
+    complete: bool
+    parts: tuple[ScorePart, ...]
+    missing: tuple[str, ...] = ()
+    urgency: Urgency | None = None
+    stale: bool = False
+    observed_at: datetime | None = None
+    source: str = ""
+
+
+class RedFlag(msgspec.Struct, frozen=True, gc=False):
+    """A red-flag combination that is met (texts: ``red-flag.<id>.summary`` and ``.detail``)."""
+
+    id: str
+    urgency: Urgency
+    facts: tuple[Fact, ...]
+    suspects: tuple[str, ...]
+    actions: tuple[str, ...]
+    source: str
+    stale: bool = False
+
+
+class CriticalValue(msgspec.Struct, frozen=True, gc=False):
+    """A laboratory value or vital sign beyond a published critical limit."""
+
+    id: str
+    fact: Fact
+    direction: Literal["low", "high"]
+    limit: float
+    urgency: Urgency
+    actions: tuple[str, ...]
+    source: str
+    stale: bool = False
+
+
+class Recommendation(msgspec.Struct, frozen=True, gc=False):
+    """Something to do, as the id of an action of `models/rules/data/actions.toml`.
+
+    `because` lists the ids (scores, red flags, critical values, diagnoses) that ask for it, gravest first.
+    `already` is the reference of a recent result or open order that already answers it.
+    """
+
+    action: str
+    urgency: Urgency
+    because: tuple[str, ...]
+    already: str | None = None
+
+
+class OrderConcern(msgspec.Struct, frozen=True, gc=False):
+    """Something to say about an order being picked (`order-select`).
+
+    `kind`: ``duplicate`` (a recent result or open order already answers it; `facts` holds it),
+    ``allergy``, ``contraindicated`` (drug against a problem, pregnancy or measurement), ``missing``
+    (a rule asks for a test that is not among the drafts).  Texts: ``order.<rule>``.
+    """
+
+    kind: Literal["duplicate", "allergy", "contraindicated", "missing"]
+    rule: str
+    order: str
+    order_label: str
+    urgency: Urgency
+    facts: tuple[Fact, ...]
+    actions: tuple[str, ...] = ()
+    source: str = ""
+
+
+class Prediction(msgspec.Struct, frozen=True, gc=False):
+    """One disease of a differential.  `codings` are ``(system, code, display)``."""
+
+    id: str
+    label: str
+    probability: float
+    codings: tuple[tuple[str, str, str], ...]
+    rationale: str = ""
+
+
+class Contribution(msgspec.Struct, frozen=True, gc=False):
+    """How much one fact moved one output (`target`: ``immediate-attention`` or a disease id), signed."""
+
+    target: str
+    fact: Fact
+    amount: float
+
+
+class Escalation(msgspec.Struct, frozen=True, gc=False):
+    """The policy's decision: its code, the rule that fired and the ids of the statements behind it."""
+
+    code: EscalationCode
+    rule: str
+    because: tuple[str, ...] = ()
+
+
+class Missing(msgspec.Struct, frozen=True, gc=False):
+    """Something the assessment did without (texts: ``missing.<id>``), and what it would have been for."""
+
+    id: str
+    needed_for: tuple[str, ...]
+
+
+class Assessment(msgspec.Struct, frozen=True):
+    """The whole answer.  `severity_probabilities` follows `SEVERITIES` and sums to 1.
+
+    `immediate` is the decision, `immediate_probability` its calibrated probability.  `model` is the id
+    of the model bundle, `knowledge` of the rule data.  `common` and `rare` are sorted by falling
+    probability.
+    """
+
+    severity: Severity
+    severity_probabilities: tuple[float, float, float, float, float]
+    immediate: bool
+    immediate_probability: float
+    escalation: Escalation
+    scores: tuple[Score, ...]
+    red_flags: tuple[RedFlag, ...]
+    critical_values: tuple[CriticalValue, ...]
+    recommendations: tuple[Recommendation, ...]
+    order_concerns: tuple[OrderConcern, ...]
+    common: tuple[Prediction, ...]
+    rare: tuple[Prediction, ...]
+    rare_alarm: bool
+    rare_alarm_probability: float
+    explanation: tuple[Contribution, ...]
+    missing: tuple[Missing, ...]
+    model: str
+    knowledge: str
