@@ -34,7 +34,7 @@ lint: $(VENV)/.dev
 	@$(BIN)/lint-imports
 
 bench: $(VENV)/.dev ## the speed table of docs/benchmark.md
-	@$(BIN)/python -m benchmarks.throughput
+	@$(BIN)/python -m benchmarks.throughput --write docs/benchmark.md
 
 terminology: $(VENV)/.dev ## rebuild the compiled terminology from its build-time sources
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[build]'

@@ -88,6 +88,7 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
     in `unit`, the analyte's canonical UCUM unit.  `low`/`high` is the reference range sent with the
     value, in the same unit.  `interpretation` is the HL7 code sent (``H``, ``LL`` ...).  `comparator`
     is FHIR's ``<``, ``<=``, ``>=``, ``>`` or `None`.  `time` is aware (UTC) or `None` if not stated.
+    `also` holds further sources of the very same value at the same time (merged duplicates).
     """
 
     loinc: str
@@ -99,6 +100,7 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
     low: float | None = None
     high: float | None = None
     comparator: str | None = None
+    also: tuple[str, ...] = ()
 
 
 class CodedValue(msgspec.Struct, frozen=True, gc=False):

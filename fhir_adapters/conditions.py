@@ -1,0 +1,198 @@
+"""Conditions, reasons for the encounter and family history into findings and problems.
+
+`verificationStatus` decides the state (refuted is absence, entered-in-error is nothing), the clinical
+status decides whether it is present or history, and dates decide whether a symptom belongs to now or
+to the problem list.  Text without a code goes through the dictionary matcher and is marked as such.
+Sources: https://hl7.org/fhir/R4/condition.html (status value sets), ARCHITECTURE.md "Values that travel".
+"""
+
+from datetime import datetime, timedelta
+
+from fhir_adapters import resources as r
+from fhir_adapters.building import Build, Resolved
+from fhir_adapters.chart import FamilyCondition, ProblemStatus, ReadIssue, Role, State, Unmapped
+from fhir_adapters.text import TextMatch
+from fhir_adapters.times import days_between
+
+_UNCERTAIN = frozenset({"unconfirmed", "provisional", "differential"})
+_HISTORY: dict[str, ProblemStatus] = {"inactive": "inactive", "remission": "inactive", "resolved": "resolved"}
+# A symptom recorded longer ago than this, and not in the encounter at hand, is background.
+# Grade C: estimate of this project (the month in which a complaint is usually still the same one).
+RECENT = timedelta(days=30)
+_ICD_STATUS: dict[State, ProblemStatus] = {"present": "active", "absent": "absent", "uncertain": "uncertain"}
+_AGE_UNITS = {"a": 365.25, "mo": 30.4375, "wk": 7.0, "d": 1.0, "h": 1 / 24, "min": 1 / 1440}
+
+
+def _codes(concept: r.CodeableConcept | None) -> set[str]:
+    if concept is None:
+        return set()
+    return {c.code for c in concept.coding or () if c.code} or ({concept.text.lower()} if concept.text else set())
+
+
+def read_conditions(build: Build, pairs: list[tuple[str, r.Condition]], *, encounter_start: datetime | None) -> None:
+    """Read all Conditions of the patient.  `encounter_start` widens what counts as recent."""
+    since = min(build.at, encounter_start or build.at) - RECENT
+    ours = build.ours
+    for reference, condition in pairs:
+        subject = condition.subject
+        if subject is not None and subject.reference not in ours and not build.is_ours(reference, subject):
+            continue
+        verification = _codes(condition.verificationStatus)
+        if "entered-in-error" in verification:
+            continue
+        state: State = "present"
+        if "refuted" in verification:
+            state = "absent"
+        elif verification & _UNCERTAIN:
+            state = "uncertain"
+        history = next((_HISTORY[c] for c in _codes(condition.clinicalStatus) if c in _HISTORY), None)
+        period = condition.onsetPeriod
+        onset_text = condition.onsetDateTime or (period.start if period is not None else None)
+        onset = build.time(onset_text, reference, "onset")
+        recorded = build.time(condition.recordedDate, reference, "recordedDate")
+        time = recorded or onset
+        if time is not None and time > build.at + timedelta(days=1):
+            build.issues.append(ReadIssue("invalid-date", reference, "recordedDate", "in the future"))
+        listed = any("problem-list-item" in _codes(c) for c in condition.category or ())
+        role: Role = "encounter"
+        if (time is not None and time < since) or (listed and time is None and history is not None):
+            role = "problem-list"
+        _read_concept(
+            build,
+            reference,
+            condition.code,
+            state=state,
+            history=history,
+            role=role,
+            time=time,
+            onset_age_days=_onset_age(build, condition, onset),
+        )
+
+
+def _onset_age(build: Build, condition: r.Condition, onset: datetime | None) -> int | None:
+    age = condition.onsetAge
+    if age is not None and age.value is not None:
+        days = _AGE_UNITS.get(age.code or age.unit or "")
+        return None if days is None else int(age.value * days)
+    if onset is None or build.age_days is None:
+        return None
+    return max(0, build.age_days - int(days_between(onset, build.at)))
+
+
+def _read_concept(
+    build: Build,
+    reference: str,
+    code: r.CodeableConcept | None,
+    *,
+    state: State,
+    history: ProblemStatus | None,
+    role: Role,
+    time: datetime | None,
+    onset_age_days: int | None = None,
+) -> None:
+    if code is None:
+        build.issues.append(ReadIssue("missing-code", reference, "code"))
+        return
+    found = build.resolve(code, reference)
+    if found is not None:
+        if not found.ignored:
+            _add(build, reference, found, state, history, role, time, onset_age_days)
+        return
+    text = code.text or next((c.display for c in code.coding or () if c.display), None)
+    matches = build.match(text)
+    for match in matches:
+        _add_match(build, reference, match, state, history, role, time, onset_age_days)
+    if not matches and not code.coding:
+        build.unmapped.append(Unmapped(reference, "text", ""))
+
+
+def _add(
+    build: Build,
+    reference: str,
+    found: Resolved,
+    state: State,
+    history: ProblemStatus | None,
+    role: Role,
+    time: datetime | None,
+    onset_age_days: int | None,
+    *,
+    from_text: bool = False,
+) -> None:
+    if found.absent:
+        state = "absent" if state == "present" else "uncertain"
+    if found.hpo is not None and (history is None or state == "absent"):
+        build.add_finding(
+            found.hpo, state, role, reference, from_text=from_text, time=time, onset_age_days=onset_age_days
+        )
+    if found.icd10cm is not None:
+        status = history if history is not None and state != "absent" else _ICD_STATUS[state]
+        build.add_problem(
+            found.icd10cm,
+            found.label,
+            status,
+            role,
+            reference,
+            from_text=from_text,
+            time=time,
+            onset_age_days=onset_age_days,
+        )
+
+
+def _add_match(
+    build: Build,
+    reference: str,
+    match: TextMatch,
+    state: State,
+    history: ProblemStatus | None,
+    role: Role,
+    time: datetime | None,
+    onset_age_days: int | None,
+) -> None:
+    if match.experiencer == "family":
+        build.family.append(FamilyCondition("FAMMEMB", match.label, (reference,), match.hpo, match.icd10cm))
+        return
+    if state == "absent":
+        match_state: State = "absent" if match.state == "present" else "uncertain"
+    else:
+        match_state = match.state if state == "present" else "uncertain" if match.state == "present" else match.state
+    past = history or ("resolved" if match.historical and match_state == "present" else None)
+    found = Resolved(match.hpo, match.icd10cm, match.label)
+    _add(build, reference, found, match_state, past, role, time, onset_age_days, from_text=True)
+
+
+def read_reasons(build: Build, pairs: list[tuple[str, r.Encounter]], current: str | None) -> None:
+    """`Encounter.reasonCode` of the encounter at hand: the presenting complaint."""
+    for reference, encounter in pairs:
+        if reference != current:
+            continue
+        start = encounter.period.start if encounter.period is not None else None
+        time = build.time(start, reference, "period.start")
+        for reason in encounter.reasonCode or ():
+            _read_concept(build, reference, reason, state="present", history=None, role="complaint", time=time)
+
+
+def read_family_history(build: Build, pairs: list[tuple[str, r.FamilyMemberHistory]]) -> None:
+    """Conditions of relatives."""
+    for reference, history in pairs:
+        if history.status == "entered-in-error" or not build.is_ours(reference, history.patient):
+            continue
+        relationship = next(iter(sorted(_codes(history.relationship))), "FAMMEMB").upper()
+        for condition in history.condition or ():
+            if condition.code is None:
+                build.issues.append(ReadIssue("missing-code", reference, "condition.code"))
+                continue
+            found = build.resolve(condition.code, reference)
+            if found is not None:
+                if not found.ignored and not found.absent:
+                    build.family.append(
+                        FamilyCondition(relationship, found.label, (reference,), found.hpo, found.icd10cm)
+                    )
+                continue
+            matches = build.match(condition.code.text)
+            for match in matches:
+                if match.state == "present":
+                    build.family.append(
+                        FamilyCondition(relationship, match.label, (reference,), match.hpo, match.icd10cm)
+                    )
+            if not matches and not condition.code.coding:
+                build.unmapped.append(Unmapped(reference, "text", ""))
