@@ -1,0 +1,19 @@
+"""The audit trail: an answer leaves only after its event is durable.
+
+`AuditTrail.record` returns when the event is committed in the database or, while the database is
+away, fsynced in the local spool.  `docs/operations-audit.md` says what that means for operators.
+"""
+
+from cds_server.audit.events import CardFeedback, Decision, Record, ShownCard, digest
+from cds_server.audit.trail import AuditState, AuditTrail, AuditUnavailable
+
+__all__ = [
+    "AuditState",
+    "AuditTrail",
+    "AuditUnavailable",
+    "CardFeedback",
+    "Decision",
+    "Record",
+    "ShownCard",
+    "digest",
+]

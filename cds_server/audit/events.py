@@ -1,0 +1,120 @@
+"""The records that must not be lost, as values: one audited call, one clinician's answer to a card.
+
+Both are members of one small tagged union (`Record`), so they share the writer, the spool and their
+guarantees.  `encode` is the only serialisation: the same bytes go into the database's payload column
+and into the spool, so a later digest over them holds wherever they are read.  Nothing here does I/O.
+Nothing clinical belongs in a `Decision` beyond the codes of what was decided: persons are pseudonyms,
+input and output are digests.
+"""
+
+import hashlib
+from datetime import UTC, datetime
+
+import msgspec
+
+__all__ = [
+    "CardFeedback",
+    "Decision",
+    "Record",
+    "ShownCard",
+    "decode",
+    "digest",
+    "encode",
+    "identity",
+    "to_utc",
+]
+
+
+class ShownCard(msgspec.Struct, frozen=True):
+    """A card that left the house: its CDS Hooks `uuid`, our stable `key`, its indicator, its suggestions' uuids."""
+
+    uuid: str
+    key: str
+    indicator: str
+    suggestions: tuple[str, ...] = ()
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_field="kind"):
+    """One audit event: who asked what, what was answered, by which knowledge.
+
+    `recorded` is an aware UTC time.  `user` and `patient` are pseudonyms (`privacy.Pseudonymiser`).
+    `input_digest` and `output_digest` are SHA-256 in hex (`digest`).  `duration_ms` is the time from
+    the request's last byte to this record, `status` the HTTP status of the answer.
+    """
+
+    event_id: str
+    recorded: datetime
+    action: str
+    service: str
+    hook_instance: str | None = None
+    client: str | None = None
+    user: str | None = None
+    patient: str | None = None
+    input_digest: str
+    output_digest: str
+    severity: str | None = None
+    immediate: bool | None = None
+    escalation: str | None = None
+    rule: str | None = None
+    model: str
+    knowledge: str
+    duration_ms: float
+    status: int
+    language: str
+    cards: tuple[ShownCard, ...] = ()
+
+
+class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", tag_field="kind"):
+    """What a clinician did with one card.  `comment` is ciphertext (`privacy.Cipher`), never plain text."""
+
+    feedback_id: str
+    recorded: datetime
+    service: str
+    client: str | None = None
+    card: str
+    outcome: str
+    outcome_timestamp: datetime | None = None
+    accepted_suggestions: tuple[str, ...] = ()
+    reason_code: str | None = None
+    reason_system: str | None = None
+    reason_display: str | None = None
+    comment: str | None = None
+
+
+Record = Decision | CardFeedback
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    """One line of JSON (UTF-8, no newline inside).
+
+    Raises:
+        UnicodeEncodeError: a text holds a lone surrogate.
+    """
+    return _encoder.encode(record)
+
+
+def decode(line: bytes | str) -> Record:
+    """The inverse of `encode`.
+
+    Raises:
+        msgspec.DecodeError: not JSON, or (`msgspec.ValidationError`) not one of our records.
+    """
+    return _decoder.decode(line)
+
+
+def identity(record: Record) -> str:
+    """The id under which a record is stored once, however often it is replayed."""
+    return record.event_id if isinstance(record, Decision) else record.feedback_id
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 in hex, for `input_digest` and `output_digest`."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def to_utc(moment: datetime) -> datetime:
+    """The same moment in UTC; a time without a zone is taken as UTC."""
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,356 @@
+"""The audit trail: takes records, returns when they are durable, and outlives the database.
+
+One writer task collects whatever has queued while the last commit was in flight and makes it durable
+in one go (group commit, no artificial delay): in the database, or in the spool while the database is
+away.  One keeper task reconnects, replays the spool in order and lets the writer go back to the
+database.  Which rows a record becomes is `cds_server.db.writer`'s business, what a spool file looks like
+`cds_server.audit.spool`'s.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from cds_server.audit import events
+from cds_server.audit.events import Record
+from cds_server.audit.spool import Segment, Spool
+from cds_server.db.writer import DatabaseAway, Entry, RecordRefused, open_writer
+
+_log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
+
+BATCH = 1_000  # records in one commit
+REPLAY_BYTES = 512 << 10  # of a spool segment in one commit: about 700 events
+FIRST_RETRY = 0.1  # seconds; doubles up to
+LAST_RETRY = 5.0
+ADOPTION_INTERVAL = 15.0  # seconds between two looks for the spool of a process that died
+
+
+class AuditUnavailable(Exception):
+    """Neither the database nor the spool can keep a record: the answer must not leave (HTTP 503)."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuditState:
+    """What to watch.
+
+    `database_up`: records go to the database now.  `spool_depth`: records of this process (and of dead
+    ones it adopted) that wait for the database.  `spool_writable`: the spool could take over.  The rest
+    counts since the start: `committed` records new in the database, `spooled` records that went to
+    the spool, `replayed` records read back from it, `damaged` spool lines and `refused` records set
+    aside for a person to look at, `unavailable` records that could not be kept.  `trouble` names the
+    last reason for which the database was away.
+    """
+
+    database_up: bool
+    spool_depth: int
+    spool_writable: bool
+    committed: int
+    spooled: int
+    replayed: int
+    damaged: int
+    refused: int
+    unavailable: int
+    commits: int
+    queued: int
+    trouble: str | None
+
+
+class _Waiting:
+    """Records of one caller, made durable together, and who waits for them."""
+
+    __slots__ = ("done", "entries")
+
+    def __init__(self, entries: list[Entry], done: asyncio.Future[None]) -> None:
+        self.entries = entries
+        self.done = done
+
+
+class AuditTrail:
+    """Durable, append-only record of what this process decided.  One per process, on its event loop.
+
+    Args:
+        database_url: see `cds_server.db.urls`.
+        spool_directory: ``<var_dir>/spool``; shared by the processes of one machine.
+        commit_timeout: seconds one commit, lock or connection attempt may take before the database
+            counts as away and the spool takes over.
+    """
+
+    def __init__(self, database_url: str, spool_directory: Path, *, commit_timeout: float = 2.0) -> None:
+        self._writer = open_writer(database_url, timeout=commit_timeout)
+        self._spool = Spool(spool_directory)
+        self._spool_thread = ThreadPoolExecutor(1, thread_name_prefix="audit-spool")
+        self._commit_timeout = commit_timeout
+        self._queue: list[_Waiting] = []
+        self._wake = asyncio.Event()
+        self._outage = asyncio.Event()
+        self._closing = asyncio.Event()
+        # Held for each step that must not interleave with another: a batch of the writer, the last
+        # stretch of a replay.  Whoever holds it may use the database while `_direct`.
+        self._gate = asyncio.Lock()
+        self._direct = False
+        self._spool_writable = False
+        self._tasks: list[asyncio.Task[None]] = []
+        self._committed = self._spooled = self._replayed = self._damaged = 0
+        self._refused = self._unavailable = self._commits = 0
+        self._trouble: str | None = None
+
+    async def start(self) -> None:
+        """Connects, adopts what dead processes left, starts the tasks.  A database that is away is no error."""
+        try:
+            await self._in_spool_thread(self._spool.probe)
+            self._spool_writable = True
+            await self._in_spool_thread(self._spool.adopt)
+        except OSError as error:
+            _log.error("audit.spool_unwritable", error=type(error).__name__)
+        try:
+            await self._writer.connect()
+            self._direct = True
+        except DatabaseAway as error:
+            self._leave_database(error)
+        self._tasks = [asyncio.create_task(self._write_loop()), asyncio.create_task(self._keep_loop())]
+
+    async def record(self, record: Record) -> None:
+        """Returns only when the record is durable.
+
+        Raises:
+            AuditUnavailable: neither database nor spool could keep it, or the trail is closed.
+        """
+        await self.record_all((record,))
+
+    async def record_all(self, records: Sequence[Record]) -> None:
+        """Like `record`, for several that belong together: one commit holds them all, in this order."""
+        if not self._tasks or self._closing.is_set():
+            raise AuditUnavailable("the audit trail is not running")
+        entries = [_entry(record) for record in records]
+        if not entries:
+            return
+        waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._wake.set()
+        await waiting.done
+
+    async def close(self) -> None:
+        """Makes durable what is queued, stops, lets go of database and spool.  What is spooled stays on disk."""
+        self._closing.set()
+        self._wake.set()
+        self._outage.set()
+        if self._tasks:
+            _, late = await asyncio.wait(self._tasks, timeout=self._commit_timeout * 4)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            self._tasks = []
+        await self._writer.close()
+        with contextlib.suppress(OSError):
+            await self._in_spool_thread(self._spool.close)
+        self._spool_thread.shutdown(wait=False)
+
+    def state(self) -> AuditState:
+        """What readiness and metrics show; no I/O."""
+        return AuditState(
+            database_up=self._direct,
+            spool_depth=self._spool.depth,
+            spool_writable=self._spool_writable,
+            committed=self._committed,
+            spooled=self._spooled,
+            replayed=self._replayed,
+            damaged=self._damaged,
+            refused=self._refused,
+            unavailable=self._unavailable,
+            commits=self._commits,
+            queued=len(self._queue),
+            trouble=self._trouble,
+        )
+
+    # -- the writer task
+
+    async def _write_loop(self) -> None:
+        while True:
+            # One turn of the loop: callers that the last commit set free queue their next record.
+            await asyncio.sleep(0)
+            if not self._queue:
+                if self._closing.is_set():
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            async with self._gate:
+                batch = self._take()
+                try:
+                    await self._keep([entry for waiting in batch for entry in waiting.entries])
+                except AuditUnavailable as error:
+                    for waiting in batch:
+                        if not waiting.done.done():
+                            waiting.done.set_exception(AuditUnavailable(str(error)))
+                else:
+                    for waiting in batch:
+                        if not waiting.done.done():  # its caller may be gone; the record stays
+                            waiting.done.set_result(None)
+
+    def _take(self) -> list[_Waiting]:
+        taken, count = 0, 0
+        for waiting in self._queue:
+            if taken and count + len(waiting.entries) > BATCH:
+                break
+            taken += 1
+            count += len(waiting.entries)
+        batch, self._queue = self._queue[:taken], self._queue[taken:]
+        return batch
+
+    async def _keep(self, entries: list[Entry]) -> None:
+        """Makes entries durable, here or there.  Raises: AuditUnavailable."""
+        try:
+            if self._direct:
+                try:
+                    await self._commit(entries)
+                    return
+                except DatabaseAway as error:
+                    # Part of the batch may be committed; replaying all of it stores each record once.
+                    self._leave_database(error)
+            await self._in_spool_thread(self._spool.append, [entry.payload for entry in entries])
+            self._spooled += len(entries)
+            self._spool_writable = True
+        except OSError as error:
+            self._spool_writable = False
+            self._unavailable += len(entries)
+            _log.error(
+                "audit.unavailable", records=len(entries), error=type(error).__name__, errno=error.errno
+            )
+            raise AuditUnavailable("neither the database nor the spool can keep the record") from error
+        except Exception as error:  # noqa: BLE001 the task must live on: its end would hang every later answer
+            self._unavailable += len(entries)
+            _log.error("audit.defect", records=len(entries), error=type(error).__name__)
+            raise AuditUnavailable("the audit trail failed") from error
+
+    async def _commit(self, entries: list[Entry]) -> None:
+        """Stores entries; one the database refuses is set aside, alone.  Raises: DatabaseAway, OSError."""
+        try:
+            self._committed += await self._writer.write(entries)
+            self._commits += 1
+        except RecordRefused as error:
+            if len(entries) > 1:
+                middle = len(entries) // 2
+                await self._commit(entries[:middle])
+                await self._commit(entries[middle:])
+                return
+            await self._in_spool_thread(
+                lambda: self._spool.set_aside("refused", [entries[0].payload], suffix=".records")
+            )
+            self._refused += 1
+            _log.error("audit.record_refused", id=events.identity(entries[0].record), error=str(error))
+
+    def _leave_database(self, error: Exception) -> None:
+        if self._direct or self._trouble is None:
+            _log.warning("audit.database_away", error=str(error))
+        self._direct = False
+        self._trouble = str(error)
+        self._outage.set()
+
+    # -- the keeper task
+
+    async def _keep_loop(self) -> None:
+        delay = FIRST_RETRY
+        while not self._closing.is_set():
+            try:
+                if not self._direct:
+                    await self._writer.connect()
+                    await self._replay_own()
+                    _log.info("audit.database_back", committed=self._committed, replayed=self._replayed)
+                await self._replay_adopted()
+                delay = FIRST_RETRY
+            except DatabaseAway as error:
+                self._leave_database(error)
+                await self._pause(self._closing, delay)
+                delay = min(delay * 2, LAST_RETRY)
+            except OSError as error:
+                _log.error("audit.spool_unreadable", error=type(error).__name__, errno=error.errno)
+                await self._pause(self._closing, LAST_RETRY)
+            else:
+                self._outage.clear()
+                if self._direct:
+                    await self._pause(self._outage, ADOPTION_INTERVAL)
+                    with contextlib.suppress(OSError):
+                        await self._in_spool_thread(self._spool.adopt)
+
+    async def _replay_own(self) -> None:
+        """Brings our own spool into the database, in order, then lets the writer follow."""
+        while self._spool.unread_bytes() > REPLAY_BYTES and not self._closing.is_set():
+            segment = self._spool.own[0]
+            await self._replay_chunk(segment)
+            if segment.position >= segment.size and segment is not self._spool.own[-1]:
+                await self._in_spool_thread(self._spool.retire, segment)
+        async with (
+            self._gate
+        ):  # the writer waits here: nothing can slip in between the last line and `_direct`
+            while self._spool.own:
+                segment = self._spool.own[0]
+                while segment.position < segment.size:
+                    await self._replay_chunk(segment)
+                await self._in_spool_thread(self._spool.retire, segment)
+            self._direct = True
+            self._trouble = None
+
+    async def _replay_adopted(self) -> None:
+        """Brings the spools of dead processes into the database, a chunk at a time between our own batches."""
+        while self._spool.adopted and not self._closing.is_set():
+            segment = self._spool.adopted[0]
+            async with self._gate:
+                if not self._direct:
+                    return
+                if segment.position < segment.size:
+                    await self._replay_chunk(segment)
+                else:
+                    await self._in_spool_thread(self._spool.retire, segment)
+
+    async def _replay_chunk(self, segment: Segment) -> None:
+        chunk = await self._in_spool_thread(self._spool.read, segment, REPLAY_BYTES)
+        entries: list[Entry] = []
+        damaged = list(chunk.damaged)
+        for payload in chunk.payloads:
+            try:
+                entries.append(Entry(events.decode(payload), payload))
+            except msgspec.DecodeError:
+                damaged.append(payload)
+        if entries:
+            await self._commit(entries)
+        if damaged:
+            await self._in_spool_thread(self._spool.set_aside, segment.path.stem, damaged)
+            self._damaged += len(damaged)
+            _log.error("audit.spool_damaged", segment=segment.path.name, lines=len(damaged))
+        await self._in_spool_thread(self._spool.advance, segment, chunk)
+        self._replayed += len(entries)
+
+    @staticmethod
+    async def _pause(event: asyncio.Event, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(event.wait(), seconds)
+
+    async def _in_spool_thread(self, call: Callable[..., _T], *args: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._spool_thread, call, *args)
+
+
+def _entry(record: Record) -> Entry:
+    try:
+        return Entry(record, events.encode(record))
+    except UnicodeEncodeError:
+        # A lone surrogate has no UTF-8; the record is kept, with U+FFFD in its place.
+        record = msgspec.convert(_without_surrogates(msgspec.to_builtins(record)), Record)
+        return Entry(record, events.encode(record))
+
+
+def _without_surrogates(value: object) -> object:
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list | tuple):
+        return [_without_surrogates(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _without_surrogates(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,121 @@
+"""The schema, once, for SQLite and PostgreSQL.  Rows are only ever added: triggers refuse the rest.
+
+`payload` is the exact JSON of the record (text, not jsonb: a digest over it must hold), the columns
+beside it are what is searched by and are cut to `INDEXED_LENGTH`.  There are no foreign keys: a
+feedback may arrive for a card we never showed, and a card's event may still wait in a spool when the
+feedback is already stored, so belonging together is a join at reading time.
+"""
+
+from datetime import UTC, datetime
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Identity, Index, Integer, Text, UniqueConstraint
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+APPEND_ONLY = ("events", "shown_cards", "feedback", "feedback_suggestions")
+"""Tables whose rows nobody may change or delete."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware time, stored in UTC (SQLite has no zones: there it is UTC by agreement)."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a time without a zone cannot be stored")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+Sequence64 = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    """All tables of the server."""
+
+
+class Event(Base):
+    """One audit event (`audit.Decision`); `seq` grows in the order in which a process recorded."""
+
+    __tablename__ = "events"
+    seq: Mapped[int] = mapped_column(Sequence64, Identity(always=False), primary_key=True)
+    event_id: Mapped[str] = mapped_column(Text)
+    recorded: Mapped[datetime] = mapped_column(UtcDateTime)
+    action: Mapped[str] = mapped_column(Text)
+    service: Mapped[str] = mapped_column(Text)
+    hook_instance: Mapped[str | None] = mapped_column(Text)
+    client: Mapped[str | None] = mapped_column(Text)
+    user: Mapped[str | None] = mapped_column("user_pseudonym", Text)
+    patient: Mapped[str | None] = mapped_column("patient_pseudonym", Text)
+    severity: Mapped[str | None] = mapped_column(Text)
+    escalation: Mapped[str | None] = mapped_column(Text)
+    status: Mapped[int] = mapped_column(Integer)
+    payload: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        UniqueConstraint("event_id", name="uq_events_event_id"),
+        Index("ix_events_recorded", "recorded"),
+        Index("ix_events_patient", "patient_pseudonym", "recorded"),
+        Index("ix_events_hook_instance", "hook_instance"),
+        {"sqlite_autoincrement": True},  # a seq is never used twice
+    )
+
+
+class ShownCardRow(Base):
+    """One card of one event, at its place in the answer."""
+
+    __tablename__ = "shown_cards"
+    event_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    uuid: Mapped[str] = mapped_column(Text)
+    key: Mapped[str] = mapped_column(Text)
+    indicator: Mapped[str] = mapped_column(Text)
+    suggestions: Mapped[str] = mapped_column(Text, comment="JSON array of the suggestions' uuids")
+
+    __table_args__ = (Index("ix_shown_cards_uuid", "uuid"),)
+
+
+class FeedbackRow(Base):
+    """One outcome a clinician reported for one card; several for the same card are several rows."""
+
+    __tablename__ = "feedback"
+    seq: Mapped[int] = mapped_column(Sequence64, Identity(always=False), primary_key=True)
+    feedback_id: Mapped[str] = mapped_column(Text)
+    recorded: Mapped[datetime] = mapped_column(UtcDateTime)
+    service: Mapped[str] = mapped_column(Text)
+    client: Mapped[str | None] = mapped_column(Text)
+    card: Mapped[str] = mapped_column(Text)
+    outcome: Mapped[str] = mapped_column(Text)
+    outcome_timestamp: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reason_code: Mapped[str | None] = mapped_column(Text)
+    reason_system: Mapped[str | None] = mapped_column(Text)
+    reason_display: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(Text, comment="AES-GCM under the site key")
+    payload: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (
+        UniqueConstraint("feedback_id", name="uq_feedback_feedback_id"),
+        Index("ix_feedback_card", "card"),
+        Index("ix_feedback_recorded", "recorded"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class FeedbackSuggestionRow(Base):
+    """One accepted suggestion of one feedback."""
+
+    __tablename__ = "feedback_suggestions"
+    feedback_id: Mapped[str] = mapped_column(Text, primary_key=True)
+    position: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    suggestion: Mapped[str] = mapped_column(Text)
+
+    __table_args__ = (Index("ix_feedback_suggestions_suggestion", "suggestion"),)

@@ -1,0 +1,152 @@
+"""Feedback on cards: recorded through the audit trail (same durability), read by queries.
+
+A card's `uuid` may be one we never showed: it is stored all the same, and `known` is decided when
+reading, because the event that showed it may still wait in a spool.  A reason or comment is what
+people typed: the comment is encrypted, nothing of it is ever logged.
+"""
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import msgspec
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from cds_server.audit import AuditTrail, CardFeedback
+from cds_server.db.models import FeedbackRow, ShownCardRow
+from cds_server.privacy import Cipher
+
+
+class OverrideReason(msgspec.Struct, frozen=True):
+    """Why a card was overridden: the Coding of the reason chosen from the card's `overrideReasons`."""
+
+    code: str | None = None
+    system: str | None = None
+    display: str | None = None
+
+
+class FeedbackItem(msgspec.Struct, frozen=True, kw_only=True):
+    """One element of a CDS Hooks feedback request, already read and checked."""
+
+    card: str
+    outcome: str
+    outcome_timestamp: datetime | None = None
+    accepted_suggestions: tuple[str, ...] = ()
+    override_reason: OverrideReason | None = None
+    user_comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeCount:
+    """How often an outcome came for cards of one key; `card_key` is `None` for cards we never showed."""
+
+    service: str
+    card_key: str | None
+    outcome: str
+    count: int
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class FeedbackStore:
+    """Writes through `trail`; reads through `engine` (only the queries need one)."""
+
+    def __init__(
+        self,
+        trail: AuditTrail,
+        cipher: Cipher,
+        *,
+        engine: AsyncEngine | None = None,
+        now: Callable[[], datetime] = _now,
+        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+    ) -> None:
+        self._trail = trail
+        self._cipher = cipher
+        self._engine = engine
+        self._now = now
+        self._new_id = new_id
+
+    async def record(self, service: str, client: str | None, items: Sequence[FeedbackItem]) -> None:
+        """Returns when all items are durable; repeated feedback on a card is kept each time.
+
+        Raises:
+            AuditUnavailable: nothing can be kept now.
+        """
+        recorded = self._now()
+        await self._trail.record_all([self._sealed(service, client, item, recorded) for item in items])
+
+    def _sealed(
+        self, service: str, client: str | None, item: FeedbackItem, recorded: datetime
+    ) -> CardFeedback:
+        feedback_id = self._new_id()
+        reason = item.override_reason or OverrideReason()
+        return CardFeedback(
+            feedback_id=feedback_id,
+            recorded=recorded,
+            service=service,
+            client=client,
+            card=item.card,
+            outcome=item.outcome,
+            outcome_timestamp=item.outcome_timestamp,
+            accepted_suggestions=item.accepted_suggestions,
+            reason_code=reason.code,
+            reason_system=reason.system,
+            reason_display=reason.display,
+            comment=self._cipher.encrypt(item.user_comment, _context(feedback_id))
+            if item.user_comment
+            else None,
+        )
+
+    async def outcomes(self, *, since: datetime | None = None) -> list[OutcomeCount]:
+        """Counts by service, card key and outcome, ordered by them."""
+        shown = (
+            select(ShownCardRow.uuid, func.min(ShownCardRow.key).label("key"))
+            .group_by(ShownCardRow.uuid)
+            .subquery()
+        )
+        query = (
+            select(FeedbackRow.service, shown.c.key, FeedbackRow.outcome, func.count())
+            .outerjoin(shown, shown.c.uuid == FeedbackRow.card)
+            .group_by(FeedbackRow.service, shown.c.key, FeedbackRow.outcome)
+        )
+        if since is not None:
+            query = query.where(FeedbackRow.recorded >= since)
+        async with self._reader().connect() as connection:
+            found = [OutcomeCount(*row) for row in await connection.execute(query)]
+        return sorted(found, key=lambda c: (c.service, c.card_key or "", c.outcome))
+
+    async def known(self, cards: Sequence[str]) -> frozenset[str]:
+        """Those of the card uuids that we have shown (as far as the database knows now)."""
+        query = select(ShownCardRow.uuid).where(ShownCardRow.uuid.in_(cards)).distinct()
+        async with self._reader().connect() as connection:
+            return frozenset((await connection.execute(query)).scalars())
+
+    async def comments(self, card: str) -> list[str]:
+        """The comments on a card, decrypted, oldest first.
+
+        Raises:
+            DecryptionFailed: a comment was altered, or its key is gone.
+        """
+        query = (
+            select(FeedbackRow.feedback_id, FeedbackRow.comment)
+            .where(FeedbackRow.card == card, FeedbackRow.comment.is_not(None))
+            .order_by(FeedbackRow.seq)
+        )
+        async with self._reader().connect() as connection:
+            rows = (await connection.execute(query)).all()
+        return [
+            self._cipher.decrypt(comment, _context(feedback_id)) for feedback_id, comment in rows if comment
+        ]
+
+    def _reader(self) -> AsyncEngine:
+        if self._engine is None:
+            raise RuntimeError("this FeedbackStore was built without an engine: it only writes")
+        return self._engine
+
+
+def _context(feedback_id: str) -> str:
+    return f"feedback.comment/{feedback_id}"

@@ -1,0 +1,13 @@
+"""Alembic's entry: runs the history on the connection that `cds_server.db.migrate` opened, in its transaction."""
+
+from alembic import context
+
+from cds_server.db.models import Base
+
+connection = context.config.attributes.get("connection")
+if connection is None:
+    raise RuntimeError("run migrations with `cds-server db upgrade` (cds_server.db.migrate)")
+
+context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+with context.begin_transaction():
+    context.run_migrations()
