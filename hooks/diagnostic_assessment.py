@@ -1,0 +1,567 @@
+"""The cards of `diagnostic-assessment` (patient-view): from an assessment to at most three cards.
+
+Responsible for what a clinician reads first, what is drafted for them, and for saying what the
+advice rests on and what is not known.  Scores nothing, fetches nothing, and says nothing when there
+is nothing to say.
+"""
+
+from datetime import timedelta
+
+import msgspec
+
+from fhir_adapters.chart import PatientChart
+from hooks import wording
+from hooks.cards import (
+    DEFAULT_SETTINGS,
+    SUMMARY_LIMIT,
+    TOPIC_SYSTEM,
+    Card,
+    CardSettings,
+    Coding,
+    Indicator,
+    Source,
+    Suggestion,
+    build_card,
+)
+from hooks.markdown import escape, plain
+from hooks.override_reasons import override_reasons
+from hooks.statements import RANK, Group, Statement, group, keys_of, statements_of
+from hooks.suggestions import action_title, catalogue, order_suggestion
+from hooks.texts import Texts, texts_for
+from hooks.wording import Names, label_of
+from models.assessment import Assessment, CriticalValue, Fact, Recommendation, RedFlag, Score, Urgency
+
+_INDICATOR: tuple[Indicator, ...] = ("critical", "warning", "info", "info")
+_DO = ("card.do_now", "card.do_urgent", "card.do_soon", "card.do_soon")
+_TOPIC = {"red-flag": "red-flag", "critical": "critical-value", "score": "early-warning"}
+_BY_RANK: tuple[Urgency, ...] = ("immediate", "urgent", "soon", "routine")
+
+# Read issues that may have hidden an abnormal value.
+_HIDING = frozenset({"unknown-unit", "impossible-value", "unreadable-resource", "missing-value"})
+_FETCHING = frozenset({"fetch-failed", "truncated", "operation-outcome"})
+_ACUTE = frozenset({"emergency", "inpatient"})
+
+
+class _Context(msgspec.Struct, frozen=True):
+    """What every part of one call needs."""
+
+    chart: PatientChart
+    assessment: Assessment
+    texts: Texts
+    names: Names
+    seed: str
+    base_url: str | None
+    settings: CardSettings
+
+
+def cards(
+    chart: PatientChart,
+    assessment: Assessment,
+    *,
+    language: str,
+    seed: str,
+    names: Names = label_of,
+    base_url: str | None = None,
+    settings: CardSettings = DEFAULT_SETTINGS,
+) -> tuple[Card, ...]:
+    """The cards for one patient, gravest first; empty when there is nothing to say.
+
+    Args:
+        chart: what was read.
+        assessment: what the engines say of it.
+        language: a language tag; ``en`` unless we have its texts.
+        seed: one per hook call; the same seed gives the same UUIDs.
+        names: what a fact is called in a language.
+        base_url: absolute address of this server, for `source.url`; left out when `None`.
+        settings: limits a site may change.
+
+    Returns:
+        At most ``settings.max_cards`` cards.  A fact is explained on one card only.
+    """
+    context = _Context(chart, assessment, texts_for(language), names, seed, base_url, settings)
+    fresh: list[Statement] = []
+    stale: list[Statement] = []
+    for statement in statements_of(assessment):
+        (stale if statement.stale else fresh).append(statement)
+    opinions = _model_cards(context, fresh)
+    room = max(1, settings.max_cards - len(opinions))
+    groups = group(fresh, room)
+    found = _group_cards(context, groups)
+    found.extend(opinions)
+    found.sort(key=lambda entry: entry[0])
+    if len(found) < settings.max_cards:
+        spoken: set[str] = set().union(*[g.keys for g in groups]) if groups else set()
+        outdated = _outdated_card(context, stale, spoken)
+        if outdated is not None:
+            found.append(outdated)
+    if not found:
+        quality = _quality_card(context)
+        if quality is not None:
+            found.append(quality)
+    return tuple([card for _, card in found[: settings.max_cards]])
+
+
+def _source(context: _Context, topic: str) -> Source:
+    texts = context.texts
+    return Source(
+        label=texts["card.source_label"].format(label=context.settings.source_label),
+        url=context.base_url,
+        topic=Coding(code=topic, system=TOPIC_SYSTEM, display=texts[f"topic.{topic}"]),
+    )
+
+
+def _critical_name(statement: Statement, context: _Context) -> str:
+    """``Potassium 6.9 mmol/L``-like phrase of a critical value, with its own name when the texts have one."""
+    return wording.fact_phrase(statement.facts[0], context.texts, context.names)
+
+
+def _title(statement: Statement, context: _Context) -> str:
+    """A statement in a few words, plain text."""
+    texts = context.texts
+    value = statement.value
+    if isinstance(value, RedFlag):
+        return texts.get(f"red-flag.{value.id}.summary", value.id.replace("-", " "))
+    if isinstance(value, Score):
+        return wording.score_phrase(value, texts)
+    name = texts.maybe(f"critical.{value.id}.{value.direction}") or texts.maybe(
+        f"critical.{value.id}.summary"
+    )
+    phrase = _critical_name(statement, context)
+    return f"{name}: {phrase}" if name else texts[f"critical_value.{value.direction}"].format(what=phrase)
+
+
+def _summary(members: Group, context: _Context) -> str:
+    """The gravest statement, then what makes it specific to this patient, as far as it fits."""
+    head = members.head
+    additions: list[str] = []
+    said = set() if head.kind == "score" else {id(head)}
+    spoken = keys_of(head.facts) if head.kind == "critical" else set()
+    for statement in members.statements[1:]:
+        if statement.kind == "score":
+            additions.append(_title(statement, context))
+    if head.kind == "red-flag":
+        for fact in wording.unique_facts([head]):
+            # Age and the like do not tell patients apart; normal parts of a picture neither.
+            if fact.kind != "demographic" and fact.state == "present":
+                additions.append(wording.fact_phrase(fact, context.texts, context.names))
+                spoken |= keys_of([fact])
+    for statement in members.statements[1:]:
+        if statement.kind == "critical" and spoken.isdisjoint(keys_of(statement.facts)):
+            additions.append(_critical_name(statement, context))
+            spoken |= keys_of(statement.facts)
+        elif statement.kind == "red-flag" and id(statement) not in said:
+            additions.append(wording.mid_sentence(_title(statement, context)))
+    return wording.extend_summary(_title(head, context), additions, SUMMARY_LIMIT)
+
+
+def _statement_lines(members: Group, context: _Context) -> list[str]:
+    """One line per statement with what it means, finished Markdown."""
+    texts = context.texts
+    lines: list[str] = []
+    for statement in members.statements:
+        value = statement.value
+        if isinstance(value, Score):
+            line = f"**{wording.score_phrase(value, texts, full=True)}**"
+            detail = texts.maybe(f"score.{value.id}.detail.{value.band}") or texts.maybe(
+                f"score.{value.id}.detail"
+            )
+        elif isinstance(value, RedFlag):
+            line = f"**{_title(statement, context)}**"
+            detail = texts.maybe(f"red-flag.{value.id}.detail")
+        else:
+            line = f"**{escape(_title(statement, context))}**"
+            limit = texts.quantity(value.limit, value.fact.unit)
+            detail = texts[f"critical_value.limit_{value.direction}"].format(limit=limit)
+            meaning = texts.maybe(f"critical.{value.id}.detail")
+            if meaning:
+                detail = f"{meaning} {detail}"
+        lines.append(f"{line}. {detail}" if detail else line)
+    return lines
+
+
+def _names_of(statement: Statement) -> tuple[str, ...]:
+    """The ids under which recommendations and missing items may speak of a statement."""
+    if statement.kind == "red-flag":
+        return (statement.id, f"red-flag.{statement.id}")
+    if statement.kind == "critical":
+        direction = statement.value.direction if isinstance(statement.value, CriticalValue) else ""
+        return (
+            statement.id,
+            f"critical.{statement.id}",
+            f"critical-value.{statement.id}",
+            f"{statement.id}.{direction}",
+        )
+    return (statement.id, f"score.{statement.id}")
+
+
+def _recommendations(groups: list[Group], assessment: Assessment) -> list[list[Recommendation]]:
+    """What to do, per group; every recommendation goes to one group only, the gravest it is for."""
+    owner: dict[str, int] = {}
+    for position, members in enumerate(groups):
+        for statement in members.statements:
+            for name in _names_of(statement):
+                owner.setdefault(name, position)
+    shares: list[dict[str, Recommendation]] = [{} for _ in groups]
+    taken: set[str] = set()
+    for recommendation in assessment.recommendations:
+        homes = [owner[name] for name in recommendation.because if name in owner]
+        if recommendation.action not in taken and (homes or RANK[recommendation.urgency] < RANK["routine"]):
+            taken.add(recommendation.action)
+            shares[min(homes, default=0)][recommendation.action] = recommendation
+    for position, members in enumerate(groups):
+        for statement in members.statements:
+            for action in statement.actions:
+                if action not in taken:
+                    taken.add(action)
+                    shares[position][action] = Recommendation(
+                        action, _BY_RANK[statement.rank], (statement.id,)
+                    )
+    return [sorted(share.values(), key=lambda r: RANK[r.urgency]) for share in shares]
+
+
+def _do_lines(
+    wanted: list[Recommendation], context: _Context, rank: int
+) -> tuple[list[str], list[Suggestion]]:
+    """What to do (Markdown sections), and the drafts for what can be ordered and is not answered yet."""
+    texts = context.texts
+    orders = catalogue()
+    parts: list[str] = []
+    steps: list[str] = []
+    answered: list[str] = []
+    suggestions: list[Suggestion] = []
+    left_out: list[str] = []
+    reason = ""
+    for recommendation in wanted:
+        title = action_title(recommendation.action, texts)
+        if recommendation.already:
+            answered.append(
+                texts["card.answered_item"].format(action=title, reference=escape(recommendation.already))
+            )
+            continue
+        line = texts.maybe(f"action.{recommendation.action}.line")
+        steps.append(f"**{title}**: {line}" if line else f"**{title}**")
+        orderable = orders.get(recommendation.action)
+        if orderable is not None and orderable.drafted:
+            if len(suggestions) < context.settings.max_suggestions:
+                reason = reason or _reason(recommendation, context)
+                suggestions.append(
+                    order_suggestion(
+                        orderable,
+                        context.chart,
+                        texts,
+                        reason=_reason(recommendation, context),
+                        recommended=RANK[recommendation.urgency] == 0,
+                    )
+                )
+            else:
+                left_out.append(title)
+    if steps:
+        parts.append(wording.section(texts[_DO[rank]], wording.bullets(steps)))
+    if answered:
+        parts.append(wording.section(texts["card.answered"], wording.bullets(answered)))
+    if left_out:
+        parts.append(texts["card.more_suggestions"].format(actions=", ".join(left_out)))
+    return parts, suggestions
+
+
+def _reason(recommendation: Recommendation, context: _Context) -> str:
+    """Why an order is drafted, in plain words: the first statement that asks for it."""
+    texts = context.texts
+    for name in recommendation.because:
+        bare = name.removeprefix("red-flag.").removeprefix("score.").removeprefix("critical.")
+        known = texts.maybe(f"red-flag.{bare}.summary") or texts.maybe(f"score.{bare}.name")
+        if known:
+            return known
+    return ""
+
+
+def _unknown_lines(members: Group, context: _Context, *, first: bool) -> list[str]:
+    """What the card does not know: incomplete scores, missing items, and (first card) unread parts."""
+    texts = context.texts
+    lines: list[str] = []
+    said: set[str] = set()
+    for statement in members.statements:
+        value = statement.value
+        if isinstance(value, Score) and value.missing:
+            said.update(value.missing)
+            name = texts.get(f"score.{value.id}.name", value.id)
+            lines.append(
+                texts["card.partial"].format(score=name, parts=wording.parameters(value.missing, texts))
+            )
+    ids = {name for statement in members.statements for name in _names_of(statement)}
+    others = [
+        missing.id
+        for missing in context.assessment.missing
+        if missing.id not in said and not ids.isdisjoint(missing.needed_for)
+    ]
+    if others:
+        lines.append(wording.parameters(others, texts))
+    if first:
+        lines.extend(wording.unread_lines(context.chart, texts))
+    return lines
+
+
+def _basis(context: _Context, sources: list[str]) -> str:
+    """Date of the data, version of the knowledge, publications, and the limits of the advice."""
+    texts = context.texts
+    assessment = context.assessment
+    at = context.chart.at
+    key = (
+        "card.basis_model" if assessment.model and assessment.model != assessment.knowledge else "card.basis"
+    )
+    basis = texts[key].format(
+        at=texts.moment(at),
+        knowledge=escape(assessment.knowledge),
+        model=escape(assessment.model),
+        sources=escape("; ".join(dict.fromkeys(sources)), 400),
+    )
+    return f"{basis} {texts['card.limits']}"
+
+
+def _group_cards(context: _Context, groups: list[Group]) -> list[tuple[int, Card]]:
+    shares = _recommendations(groups, context.assessment) if groups else []
+    shown: set[str] = set()
+    found: list[tuple[int, Card]] = []
+    for position, (members, wanted) in enumerate(zip(groups, shares, strict=True)):
+        found.append((members.rank, _group_card(context, members, wanted, shown, first=position == 0)))
+    return found
+
+
+def _group_card(
+    context: _Context, members: Group, wanted: list[Recommendation], shown: set[str], *, first: bool
+) -> Card:
+    texts = context.texts
+    settings = context.settings
+    statements = members.statements
+    facts: list[Fact] = []
+    for fact in wording.unique_facts(statements):
+        key = f"{fact.kind}:{fact.code}"
+        if key not in shown:
+            shown.add(key)
+            facts.append(fact)
+    lines = _statement_lines(members, context)
+    parts = [lines[0] if len(lines) == 1 else wording.bullets(lines)]
+    if first and context.assessment.escalation.code == "precaution":
+        parts.append(f"{texts['model.precaution']}.")
+    steps, suggestions = _do_lines(wanted, context, members.rank)
+    parts.extend(steps)
+    suspects = dict.fromkeys(
+        code for s in statements if isinstance(s.value, RedFlag) for code in s.value.suspects
+    )
+    if suspects:
+        named = [texts.get(f"suspect.{code}", code) for code in suspects]
+        parts.append(f"**{texts['card.may_be']}:** {', '.join(named)}")
+    if facts:
+        table = wording.fact_table(
+            facts,
+            context.chart,
+            texts,
+            context.names,
+            most=settings.max_facts,
+            points=wording.points_by_fact(statements),
+        )
+        parts.append(wording.section(texts["card.why"], table))
+    unknown = _unknown_lines(members, context, first=first)
+    if unknown:
+        parts.append(wording.section(texts["card.unknown"], wording.bullets(unknown)))
+    parts.append(f"*{_basis(context, [s.source for s in statements if s.source])}*")
+    return build_card(
+        seed=context.seed,
+        key="|".join([f"{s.kind}:{s.id}" for s in statements]),
+        summary=_summary(members, context),
+        indicator=_INDICATOR[members.rank],
+        detail="\n\n".join(parts),
+        source=_source(context, _TOPIC[members.head.kind]),
+        suggestions=suggestions,
+        override_reasons=override_reasons("assessment", texts.language),
+    )
+
+
+def _outdated_card(context: _Context, stale: list[Statement], spoken: set[str]) -> tuple[int, Card] | None:
+    """One warning at most for grave values that are too old to act on: measure again."""
+    texts = context.texts
+    chart = context.chart
+    horizon = chart.at - timedelta(hours=context.settings.stale_horizon_hours)
+    kept: list[Statement] = []
+    times = []
+    for statement in stale:
+        moments = [fact.time for fact in statement.facts if fact.time is not None]
+        newest = max(moments, default=None)
+        grave = statement.rank <= RANK["urgent"]
+        if grave and spoken.isdisjoint(keys_of(statement.facts)) and (newest is None or newest >= horizon):
+            kept.append(statement)
+            times.append(newest)
+    if not kept:
+        return None
+    head = kept[0]
+    vital = any(statement.kind == "score" for statement in kept)
+    key = "stale.summary" if vital or head.kind == "red-flag" else "stale.summary_lab"
+    time = times[0]
+    what = _title(head, context)
+    if time is None:
+        summary = texts[key + "_undated"].format(what=what)
+    else:
+        summary = texts[key].format(what=what, ago=texts.ago(time, chart.at))
+    parts = [texts["stale.detail"]]
+    if len(kept) > 1:
+        parts.append(wording.bullets([escape(_title(statement, context)) for statement in kept]))
+    facts = wording.unique_facts(kept)
+    table = wording.fact_table(facts, chart, texts, context.names, most=context.settings.max_facts)
+    parts.append(wording.section(texts["card.why"], table))
+    parts.append(f"*{_basis(context, [s.source for s in kept if s.source])}*")
+    card = build_card(
+        seed=context.seed,
+        key="outdated|" + "|".join([f"{s.kind}:{s.id}" for s in kept]),
+        summary=summary,
+        indicator="warning",
+        detail="\n\n".join(parts),
+        source=_source(context, "outdated-values"),
+        override_reasons=override_reasons("assessment", texts.language),
+    )
+    return RANK["urgent"], card
+
+
+def _quality_card(context: _Context) -> tuple[int, Card] | None:
+    """When nothing else is said: what was not read, if it may have hidden something.
+
+    An unreadable unit matters while someone is acutely ill; in a clinic visit only what can not be a
+    true value or could not be fetched is worth a card.
+    """
+    chart = context.chart
+    texts = context.texts
+    acute = chart.encounter is not None and chart.encounter.setting in _ACUTE
+    values = [
+        issue
+        for issue in chart.issues
+        if issue.code in _HIDING
+        and issue.reference.startswith("Observation/")
+        and (acute or issue.code == "impossible-value")
+    ]
+    fetches = [issue for issue in chart.issues if issue.code in _FETCHING]
+    vitals_missing = acute and not chart.measurements and "Observation" not in chart.sections_missing
+    if values:
+        key = "quality.summary_unread_one" if len(values) == 1 else "quality.summary_unread"
+        summary = texts[key].format(n=len(values))
+    elif fetches or (acute and chart.sections_missing):
+        sections = dict.fromkeys(
+            [*chart.sections_missing, *[i.reference.partition("/")[0].partition("?")[0] for i in fetches]]
+        )
+        named = wording.join([texts.get(f"section.{name}", name) for name in sections], texts)
+        summary = texts["quality.summary_sections"].format(sections=plain(named))
+    elif vitals_missing:
+        summary = texts["quality.summary_vitals"]
+    else:
+        return None
+    parts = [texts["quality.detail_vitals"] if vitals_missing else texts["quality.detail_unread"]]
+    issues = [*values, *fetches]
+    if issues:
+        parts.append(wording.issue_list(issues, texts))
+    unread = wording.unread_lines(chart, texts)
+    if unread:
+        parts.append(wording.section(texts["card.unknown"], wording.bullets(unread)))
+    parts.append(f"*{_basis(context, [])}*")
+    card = build_card(
+        seed=context.seed,
+        key="data-quality",
+        summary=summary,
+        indicator="info",
+        detail="\n\n".join(parts),
+        source=_source(context, "data-quality"),
+        override_reasons=override_reasons("assessment", texts.language),
+    )
+    return RANK["soon"], card
+
+
+def _model_cards(context: _Context, fresh: list[Statement]) -> list[tuple[int, Card]]:
+    """What the learned engines add to the published rules: a rare-disease alarm, or attention now."""
+    assessment = context.assessment
+    texts = context.texts
+    found: list[tuple[int, Card]] = []
+    code = assessment.escalation.code
+    grave = any(statement.rank <= RANK["urgent"] for statement in fresh)
+    if assessment.immediate and not grave:
+        percent = texts["model.probability"].format(
+            percent=texts.number(round(100 * assessment.immediate_probability))
+        )
+        facts = [c.fact for c in assessment.explanation if c.target == "immediate-attention" and c.amount > 0]
+        summary = f"{texts['model.immediate']} ({percent})"
+        found.append(
+            _opinion(
+                context,
+                key="immediate",
+                summary=summary,
+                indicator="critical",
+                topic="model-assessment",
+                body=[],
+                facts=facts,
+            )
+        )
+    elif code in {"precaution", "atypical-case"} and not fresh:
+        key = "model.precaution" if code == "precaution" else "model.atypical"
+        indicator: Indicator = "info" if assessment.severity == "no-disease" else "warning"
+        severity = texts["card.severity"].format(severity=texts[f"severity.{assessment.severity}"])
+        found.append(
+            _opinion(
+                context,
+                key=code,
+                summary=texts[key],
+                indicator=indicator,
+                topic="model-assessment",
+                body=[f"{severity}."],
+                facts=[],
+            )
+        )
+    if assessment.rare_alarm and assessment.rare:
+        named = [plain(candidate.label, 60) for candidate in assessment.rare[:3]]
+        lines = [
+            f"{escape(candidate.label)} ({texts.number(round(100 * candidate.probability))} %)"
+            for candidate in assessment.rare[:5]
+        ]
+        facts = [c.fact for c in assessment.explanation if c.target == assessment.rare[0].id and c.amount > 0]
+        summary = texts["model.rare"].format(names=", ".join(named))
+        body = [texts["model.rare_detail"], wording.bullets(lines)]
+        found.append(
+            _opinion(
+                context,
+                key="rare",
+                summary=summary,
+                indicator="warning",
+                topic="rare-disease",
+                body=body,
+                facts=facts,
+            )
+        )
+    return found
+
+
+def _opinion(
+    context: _Context,
+    *,
+    key: str,
+    summary: str,
+    indicator: Indicator,
+    topic: str,
+    body: list[str],
+    facts: list[Fact],
+) -> tuple[int, Card]:
+    texts = context.texts
+    parts = list(body)
+    if facts:
+        table = wording.fact_table(
+            facts, context.chart, texts, context.names, most=context.settings.max_facts
+        )
+        parts.append(wording.section(texts["card.why"], table))
+    unread = wording.unread_lines(context.chart, texts)
+    if unread:
+        parts.append(wording.section(texts["card.unknown"], wording.bullets(unread)))
+    parts.append(f"*{_basis(context, [])}*")
+    card = build_card(
+        seed=context.seed,
+        key=f"model:{key}",
+        summary=summary,
+        indicator=indicator,
+        detail="\n\n".join(parts),
+        source=_source(context, topic),
+        override_reasons=override_reasons("assessment", texts.language),
+    )
+    return _INDICATOR.index(indicator), card

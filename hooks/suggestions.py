@@ -1,0 +1,129 @@
+"""Builds the draft FHIR R4 resources that a clinician can accept from a card.
+
+One `ServiceRequest` per orderable action of ``models/rules/data/actions.toml``: status `draft`,
+intent `order`, no id (it is new), no requester (the person who signs is not ours to name).  Decides
+nothing about which actions to suggest.
+"""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+import msgspec
+
+from fhir_adapters.chart import PatientChart
+from hooks.cards import Action, Suggestion
+from hooks.markdown import plain
+from hooks.texts import Texts
+
+SNOMED = "http://snomed.info/sct"
+
+# FHIR R4 value set servicerequest-category, and SNOMED CT for the kinds it does not have.
+_CATEGORY: Mapping[str, tuple[str, str]] = {
+    "order-lab": ("108252007", "Laboratory procedure"),
+    "order-imaging": ("363679005", "Imaging"),
+    "order-procedure": ("103693007", "Diagnostic procedure"),
+    "referral": ("3457005", "Patient referral"),
+}
+
+# A person is called for these; a request in a queue would be the wrong tool.
+_CALLED_NOT_ORDERED = frozenset({"emergency-review", "urgent-review", "senior-review"})
+
+
+class OrderableInvalid(ValueError):  # noqa: N818 (named for the domain, STYLE.md)
+    """The catalogue of actions cannot be drafted as it stands; names the entry."""
+
+
+class Orderable(msgspec.Struct, frozen=True):
+    """What of an action goes into a draft: its kind, FHIR priority and codings (system, code, display)."""
+
+    id: str
+    kind: str
+    priority: str
+    codings: tuple[tuple[str, str, str], ...]
+
+    @property
+    def drafted(self) -> bool:
+        """Whether a draft order makes sense (measuring, advice and calls are said, not ordered)."""
+        return bool(self.codings) and self.kind in _CATEGORY and self.id not in _CALLED_NOT_ORDERED
+
+
+@cache
+def catalogue() -> Mapping[str, Orderable]:
+    """Every action by id; raises `OrderableInvalid`.  Read once per process."""
+    text = resources.files("models.rules").joinpath("data", "actions.toml").read_text(encoding="utf-8")
+    found: dict[str, Orderable] = {}
+    for number, row in enumerate(tomllib.loads(text)["action"], start=1):
+        try:
+            action = msgspec.convert(row, Orderable)
+        except msgspec.ValidationError as problem:
+            raise OrderableInvalid(f"actions.toml, entry {number}: {problem}") from problem
+        if action.id in found:
+            raise OrderableInvalid(f"actions.toml, entry {number}: {action.id} occurs twice")
+        found[action.id] = action
+    return found
+
+
+def action_title(action_id: str, texts: Texts) -> str:
+    """The action's name for people, its id when the texts are older than the rules."""
+    return texts.get(f"action.{action_id}.title", action_id.replace("-", " "))
+
+
+def service_request(action: Orderable, chart: PatientChart, texts: Texts, reason: str) -> dict[str, Any]:
+    """A complete draft R4 ServiceRequest for the chart's patient.
+
+    Args:
+        action: what to order.
+        chart: gives subject, encounter (when known) and `authoredOn` (the chart's moment).
+        texts: the language of `code.text`.
+        reason: plain text for `reasonCode`, one line; left out when empty.
+    """
+    category, display = _CATEGORY[action.kind]
+    request: dict[str, Any] = {
+        "resourceType": "ServiceRequest",
+        "status": "draft",
+        "intent": "order",
+        "category": [{"coding": [{"system": SNOMED, "code": category, "display": display}]}],
+        "priority": action.priority,
+        "code": {
+            "coding": [{"system": s, "code": c, "display": d} for s, c, d in action.codings],
+            "text": action_title(action.id, texts),
+        },
+        "subject": {"reference": f"Patient/{chart.subject.patient_id}"},
+        "authoredOn": chart.at.isoformat(timespec="seconds"),
+    }
+    if chart.encounter is not None and chart.encounter.reference:
+        request["encounter"] = {"reference": chart.encounter.reference}
+    if reason:
+        request["reasonCode"] = [{"text": reason}]
+    return request
+
+
+def order_suggestion(
+    action: Orderable, chart: PatientChart, texts: Texts, *, reason: str, recommended: bool
+) -> Suggestion:
+    """A suggestion that creates the action's draft order."""
+    title = action_title(action.id, texts)
+    return Suggestion(
+        label=texts["card.order"].format(title=title),
+        isRecommended=recommended,
+        actions=(
+            Action(
+                type="create",
+                description=texts["card.order_description"].format(title=title),
+                resource=service_request(action, chart, texts, plain(reason)),
+            ),
+        ),
+    )
+
+
+def removal_suggestion(reference: str, label: str, texts: Texts, *, recommended: bool) -> Suggestion:
+    """A suggestion that deletes a draft; `reference` is relative (``ServiceRequest/x``), `label` as sent."""
+    named = texts["order_card.remove"].format(order=plain(label, 80))
+    return Suggestion(
+        label=named,
+        isRecommended=recommended,
+        actions=(Action(type="delete", description=named, resourceId=reference),),
+    )
