@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the history on the connection that `cds_server.db.migrate` opened, in its transaction."""
+"""Alembic's entry: runs the history on the connection of `cds_server.db.migrate`, in its transaction."""
 
 from alembic import context
 

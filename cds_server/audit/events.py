@@ -26,7 +26,7 @@ __all__ = [
 
 
 class ShownCard(msgspec.Struct, frozen=True):
-    """A card that left the house: its CDS Hooks `uuid`, our stable `key`, its indicator, its suggestions' uuids."""
+    """A card that left the house: its CDS Hooks `uuid`, our stable `key`, indicator, suggestions' uuids."""
 
     uuid: str
     key: str
@@ -102,7 +102,8 @@ def decode(line: bytes | str) -> Record:
     Raises:
         msgspec.DecodeError: not JSON, or (`msgspec.ValidationError`) not one of our records.
     """
-    return _decoder.decode(line)
+    record: Record = _decoder.decode(line)
+    return record
 
 
 def identity(record: Record) -> str:

@@ -93,7 +93,7 @@ class Spool:
             path.unlink()
 
     def append(self, payloads: Sequence[bytes]) -> None:
-        """Puts records at the end of the spool; returns when they are on disk, all or (after an error) none."""
+        """Puts records at the end of the spool; returns when they are on disk."""
         segment = self._writable()
         data = memoryview(b"".join(map(frame, payloads)))
         try:
@@ -125,11 +125,7 @@ class Spool:
             segment = self._lock_existing(path)
             if segment is None:
                 continue
-            with path.open("rb") as file:
-                file.seek(segment.position)
-                segment.waiting = sum(
-                    block.count(b"\n") for block in iter(lambda f=file: f.read(1 << 20), b"")
-                )  # type: ignore[misc]
+            segment.waiting = _lines(segment)
             self.adopted.append(segment)
             taken += segment.waiting
         return taken
@@ -234,6 +230,14 @@ class Spool:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _lines(segment: Segment) -> int:
+    count, at = 0, segment.position
+    while block := os.pread(segment.descriptor, 1 << 20, at):
+        count += block.count(b"\n")
+        at += len(block)
+    return count
 
 
 def _mark(path: Path) -> Path:

@@ -33,7 +33,7 @@ LAST_RETRY = 5.0
 ADOPTION_INTERVAL = 15.0  # seconds between two looks for the spool of a process that died
 
 
-class AuditUnavailable(Exception):
+class AuditUnavailable(Exception):  # noqa: N818 named for the domain
     """Neither the database nor the spool can keep a record: the answer must not leave (HTTP 503)."""
 
 
@@ -103,7 +103,7 @@ class AuditTrail:
         self._trouble: str | None = None
 
     async def start(self) -> None:
-        """Connects, adopts what dead processes left, starts the tasks.  A database that is away is no error."""
+        """Connects, adopts what dead processes left, starts.  A database that is away is no error."""
         try:
             await self._in_spool_thread(self._spool.probe)
             self._spool_writable = True
@@ -138,7 +138,7 @@ class AuditTrail:
         await waiting.done
 
     async def close(self) -> None:
-        """Makes durable what is queued, stops, lets go of database and spool.  What is spooled stays on disk."""
+        """Makes durable what is queued, then lets go.  What is spooled stays on disk."""
         self._closing.set()
         self._wake.set()
         self._outage.set()
@@ -225,7 +225,7 @@ class AuditTrail:
                 "audit.unavailable", records=len(entries), error=type(error).__name__, errno=error.errno
             )
             raise AuditUnavailable("neither the database nor the spool can keep the record") from error
-        except Exception as error:  # noqa: BLE001 the task must live on: its end would hang every later answer
+        except Exception as error:  # the task must live on: its end would hang every later answer
             self._unavailable += len(entries)
             _log.error("audit.defect", records=len(entries), error=type(error).__name__)
             raise AuditUnavailable("the audit trail failed") from error
@@ -299,7 +299,7 @@ class AuditTrail:
             self._trouble = None
 
     async def _replay_adopted(self) -> None:
-        """Brings the spools of dead processes into the database, a chunk at a time between our own batches."""
+        """Brings the spools of dead processes into the database, in turns with our own batches."""
         while self._spool.adopted and not self._closing.is_set():
             segment = self._spool.adopted[0]
             async with self._gate:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LOCK_ID = 0x6364735F6D696772  # "cds_migr": PostgreSQL advisory lock of a migration
 
 
-class SchemaOutdated(Exception):
+class SchemaOutdated(Exception):  # noqa: N818 named for the domain
     """The database is not at the revision this code writes to."""
 
 
@@ -37,14 +37,14 @@ def upgrade(database_url: str, revision: str = "head") -> None:
         DatabaseUrlInvalid: neither SQLite nor PostgreSQL.
         sqlalchemy.exc.SQLAlchemyError, OSError: the database cannot be reached or refuses.
     """
-    from alembic import command
+    from alembic import command  # noqa: PLC0415 a worker that only checks must not load Alembic
 
     _migrate(database_url, lambda config: command.upgrade(config, revision))
 
 
 def downgrade(database_url: str, revision: str) -> None:
     """Takes the database back to `revision` (``base`` drops every table and what is in it)."""
-    from alembic import command
+    from alembic import command  # noqa: PLC0415 a worker that only checks must not load Alembic
 
     _migrate(database_url, lambda config: command.downgrade(config, revision))
 
@@ -69,7 +69,7 @@ async def check(engine: AsyncEngine) -> None:
 
 def alembic_config() -> "Config":
     """Alembic's configuration, pointing at the installed history."""
-    from alembic.config import Config
+    from alembic.config import Config  # noqa: PLC0415 see above
 
     # By name at run time: `migrations` lies above this package and must not be imported from here.
     spec = find_spec("migrations")
@@ -105,7 +105,7 @@ def _migrate(database_url: str, step: Callable[["Config"], None]) -> None:
 
 
 def _transactional_ddl(engine: AsyncEngine) -> None:
-    """Lets SQLAlchemy, not the driver, begin SQLite transactions, so that DDL is rolled back with the rest."""
+    """Lets SQLAlchemy, not the driver, begin SQLite transactions: DDL is rolled back with the rest."""
 
     @event.listens_for(engine.sync_engine, "connect")
     def _no_driver_transactions(connection: object, _entry: object) -> None:

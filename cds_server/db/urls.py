@@ -11,8 +11,8 @@ _SQLITE = ("sqlite", "sqlite+aiosqlite")
 _POSTGRESQL = ("postgresql", "postgresql+asyncpg")
 
 
-class DatabaseUrlInvalid(ValueError):
-    """The database URL names neither a SQLite file nor a PostgreSQL server.  Never quotes the URL (passwords)."""
+class DatabaseUrlInvalid(ValueError):  # noqa: N818 named for the domain
+    """The URL names neither a SQLite file nor a PostgreSQL server.  Never quotes it (passwords)."""
 
 
 def is_sqlite(database_url: str) -> bool:

@@ -17,15 +17,15 @@ from cds_server.db import HEAD
 from cds_server.db.urls import is_sqlite
 
 INDEXED_LENGTH = 512
-"""Characters kept in a searched column; the payload keeps all.  A PostgreSQL B-tree entry ends at 2,704 bytes."""
+"""Characters of a searched column (a PostgreSQL B-tree entry ends at 2,704 bytes); the payload keeps all."""
 
 
-class DatabaseAway(Exception):
+class DatabaseAway(Exception):  # noqa: N818 named for the domain
     """The database cannot take the batch now: unreachable, locked, full, not migrated.  The batch may or may
     not have been committed; writing it again is safe."""
 
 
-class RecordRefused(Exception):
+class RecordRefused(Exception):  # noqa: N818 named for the domain
     """The database is there but refuses the content of at least one record of the batch; none was stored."""
 
 
@@ -165,9 +165,9 @@ def open_writer(database_url: str, *, timeout: float) -> Writer:
     """
     # Only the driver that is used is imported: a worker's memory is counted.
     if is_sqlite(database_url):
-        from cds_server.db.writer_sqlite import SqliteWriter
+        from cds_server.db.writer_sqlite import SqliteWriter  # noqa: PLC0415
 
         return SqliteWriter(database_url, timeout=timeout)
-    from cds_server.db.writer_postgresql import PostgresqlWriter
+    from cds_server.db.writer_postgresql import PostgresqlWriter  # noqa: PLC0415
 
     return PostgresqlWriter(database_url, timeout=timeout)

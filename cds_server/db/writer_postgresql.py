@@ -52,7 +52,7 @@ _WIDTHS = [
     )
 ]
 
-# SQLSTATE classes that speak of the content: 22 data, 23 constraint, 54 program limit (an index entry too long).
+# SQLSTATE classes that speak of the content: 22 data, 23 constraint, 54 program limit (index entry too long).
 _CONTENT_CLASSES = ("22", "23", "54")
 
 

@@ -1,4 +1,4 @@
-"""What clinicians did with the cards they were shown: stored, never lost, never in clear where it may name a patient."""
+"""What clinicians did with the cards they were shown: stored, never lost, comments never in clear."""
 
 from cds_server.feedback.store import FeedbackItem, FeedbackStore, OutcomeCount, OverrideReason
 

@@ -94,26 +94,30 @@ def _refuse_changes_sqlite() -> None:
                 f"CREATE TRIGGER {table}_no_{change.lower()} BEFORE {change} ON {table} "
                 f"BEGIN SELECT RAISE(ABORT, '{table} is append-only'); END"
             )
-    # INSERT OR REPLACE deletes without firing delete triggers: a known id is passed over before that.
-    for table, key in (("events", "event_id"), ("feedback", "feedback_id")):
+    # INSERT OR REPLACE deletes without firing delete triggers: a known row is passed over before that.
+    for table, known in (
+        ("events", "SELECT 1 FROM events WHERE event_id = NEW.event_id OR seq = NEW.seq"),
+        ("feedback", "SELECT 1 FROM feedback WHERE feedback_id = NEW.feedback_id OR seq = NEW.seq"),
+        (
+            "shown_cards",
+            "SELECT 1 FROM shown_cards WHERE event_id = NEW.event_id AND position = NEW.position",
+        ),
+        (
+            "feedback_suggestions",
+            "SELECT 1 FROM feedback_suggestions "
+            "WHERE feedback_id = NEW.feedback_id AND position = NEW.position",
+        ),
+    ):
         op.execute(
             f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
-            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key}) "  # noqa: S608 constants above
-            f"OR EXISTS (SELECT 1 FROM {table} WHERE seq = NEW.seq) "
-            "BEGIN SELECT RAISE(IGNORE); END"
-        )
-    for table, key in (("shown_cards", "event_id"), ("feedback_suggestions", "feedback_id")):
-        op.execute(
-            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
-            f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {key} = NEW.{key} AND position = NEW.position) "  # noqa: S608
-            "BEGIN SELECT RAISE(IGNORE); END"
+            f"WHEN EXISTS ({known}) BEGIN SELECT RAISE(IGNORE); END"
         )
 
 
 def _refuse_changes_postgresql() -> None:
     op.execute(
-        "CREATE FUNCTION cds_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ "
-        "BEGIN RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege'; END $$"
+        "CREATE FUNCTION cds_refuse_change() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "RAISE EXCEPTION '% is append-only', TG_TABLE_NAME USING ERRCODE = 'insufficient_privilege'; END $$"
     )
     for table in _APPEND_ONLY:
         op.execute(

@@ -1,0 +1,69 @@
+"""What the audit tests share: made-up events, and reading the database past everything that is tested."""
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
+
+from cds_server.audit import AuditTrail, Decision, ShownCard
+
+NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
+
+
+def decision(event_id: str | None = None, **changes: Any) -> Decision:
+    """A complete event; `changes` override its fields."""
+    values: dict[str, Any] = {
+        "event_id": event_id or str(uuid.uuid4()),
+        "recorded": NOON,
+        "action": "assess",
+        "service": "diagnostic-assessment",
+        "hook_instance": str(uuid.uuid4()),
+        "client": "ehr.example",
+        "user": "p1-user",
+        "patient": "p1-patient",
+        "input_digest": "0" * 64,
+        "output_digest": "f" * 64,
+        "severity": "acute-disease",
+        "immediate": True,
+        "escalation": "red-flag",
+        "rule": "news2",
+        "model": "rules",
+        "knowledge": "2026.1",
+        "duration_ms": 1.25,
+        "status": 200,
+        "language": "en",
+        "cards": (ShownCard(str(uuid.uuid4()), "news2", "critical", ("s1", "s2")),),
+    }
+    return Decision(**(values | changes))
+
+
+async def rows(database_url: str, query: str, **values: Any) -> list[tuple[Any, ...]]:
+    """The rows of a query, on a connection of its own."""
+    engine = create_async_engine(database_url, poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            return [tuple(row) for row in await connection.execute(text(query), values)]
+    finally:
+        await engine.dispose()
+
+
+async def stored_ids(database_url: str) -> list[str]:
+    """All event ids in the order of `seq`."""
+    return [row[0] for row in await rows(database_url, "SELECT event_id FROM events ORDER BY seq")]
+
+
+@asynccontextmanager
+async def trail(database_url: str, spool: Path, **options: Any) -> AsyncIterator[AuditTrail]:
+    """A running trail, closed at the end."""
+    running = AuditTrail(database_url, spool, **options)
+    await running.start()
+    try:
+        yield running
+    finally:
+        await running.close()
