@@ -1,0 +1,212 @@
+"""The `cds-server` command: start the server, send it a request, read the answer like a person.
+
+Every subcommand uses the product's own line: `call --offline` and `assess` run the same application in
+this process, with its database and its audit trail, only without a socket in between.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import httpx
+import typer
+
+from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
+from cds_server.settings import Settings
+
+app = typer.Typer(
+    name="cds-server",
+    help=(
+        "Clinical decision support over CDS Hooks. Start with: cds-server serve; then, in another terminal: "
+        "cds-server call examples/sepsis.json. Settings come from CDS_* in the environment or a TOML file named by "
+        "CDS_CONFIG; `cds-server serve --help` and docs/operations.md list them."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+db = typer.Typer(help="The database: create it, bring it up to date, look at its version.", no_args_is_help=True)
+app.add_typer(db, name="db")
+
+SERVICE_OF_HOOK = {"patient-view": "diagnostic-assessment", "order-select": "order-review"}
+
+UrlOption = Annotated[
+    str | None, typer.Option("--url", help="Base URL of a running server (default: the address in the settings).")
+]
+LanguageOption = Annotated[str | None, typer.Option("--language", "-l", help="Language of the texts: en or es.")]
+OfflineOption = Annotated[
+    bool, typer.Option("--offline", help="Assess in this process: no server and no network needed.")
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the raw JSON answer instead of the readable view.")]
+
+
+@app.command()
+def serve() -> None:
+    """Start the server (address, workers, limits: CDS_HOST, CDS_PORT, CDS_WORKERS ... in the environment)."""
+    from cds_server.serve import run  # noqa: PLC0415 - the client commands need no server
+
+    run(_settings())
+
+
+@app.command()
+def call(
+    request: Annotated[Path, typer.Argument(help="A CDS Hooks request as a JSON file ('-' for standard input).")],
+    url: UrlOption = None,
+    service: Annotated[
+        str | None, typer.Option("--service", "-s", help="Service id (default: the one for the request's hook).")
+    ] = None,
+    language: LanguageOption = None,
+    offline: OfflineOption = False,
+    raw: JsonOption = False,
+) -> None:
+    """Send a CDS Hooks request and show the cards that come back.
+
+    For example: cds-server call examples/sepsis.json --language es
+    """
+    body = _read(request)
+    try:
+        hook = json.loads(body).get("hook")
+    except (ValueError, AttributeError):
+        _fail(f"{request} is not a CDS Hooks request: expected a JSON object with a member 'hook'.")
+    target = service or SERVICE_OF_HOOK.get(hook)
+    if target is None:
+        _fail(f"{request}: no service for hook {hook!r}; the hooks served are {', '.join(SERVICE_OF_HOOK)}.")
+    answer = _post(f"/cds-services/{target}", body, url=url, offline=offline, language=language, fhir=False)
+    _show(answer, raw, show_cards)
+
+
+@app.command()
+def assess(
+    bundle: Annotated[Path, typer.Argument(help="A FHIR R4 Bundle of one patient as a JSON file ('-' for stdin).")],
+    url: UrlOption = None,
+    language: LanguageOption = None,
+    raw: JsonOption = False,
+) -> None:
+    """Assess a FHIR R4 Bundle of one patient and show what was found.
+
+    Runs in this process; with --url it asks a running server (POST /fhir/$assess) instead.
+    """
+    answer = _post("/fhir/$assess", _read(bundle), url=url, offline=url is None, language=language, fhir=True)
+    _show(answer, raw, show_assessment)
+
+
+@app.command()
+def services(url: UrlOption = None, offline: OfflineOption = False, raw: JsonOption = False) -> None:
+    """List the CDS services on offer, with the data each asks the EHR to send along."""
+
+    async def get(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.get("/cds-services")
+
+    _show(_ask(get, url=url, offline=offline), raw, show_services)
+
+
+@db.command()
+def upgrade() -> None:
+    """Create the database, or bring it to this version's schema (safe to repeat)."""
+    from cds_server.db.migrate import upgrade as migrate  # noqa: PLC0415 - Alembic stays out of the client commands
+
+    settings = _settings()
+    settings.var_dir.mkdir(parents=True, exist_ok=True)
+    migrate(settings.database_url)
+    typer.echo("Database is up to date.")
+
+
+@db.command()
+def version() -> None:
+    """Print the schema version of the database (nothing if it has none yet)."""
+    from cds_server.db.migrate import current  # noqa: PLC0415
+
+    typer.echo(current(_settings().database_url) or "no schema yet: run `cds-server db upgrade`")
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValueError as fault:
+        _fail(f"The settings do not hold together:\n{fault}")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return sys.stdin.buffer.read() if str(path) == "-" else path.read_bytes()
+    except OSError as fault:
+        _fail(f"Cannot read {path}: {fault.strerror}.")
+
+
+def _post(
+    path: str, body: bytes, *, url: str | None, offline: bool, language: str | None, fhir: bool
+) -> httpx.Response:
+    headers = {"Content-Type": "application/fhir+json" if fhir else "application/json"}
+    if language:
+        if language not in ("en", "es"):
+            _fail(f"--language {language}: texts come in en and es.")
+        headers["Accept-Language"] = language
+
+    async def post(client: httpx.AsyncClient) -> httpx.Response:
+        return await client.post(path, content=body, headers=headers)
+
+    return _ask(post, url=url, offline=offline)
+
+
+def _ask(
+    request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]], *, url: str | None, offline: bool
+) -> httpx.Response:
+    """Run one request against a server, or against the application in this process."""
+    if offline:
+        return asyncio.run(_in_process(request))
+    settings = _settings()
+    base = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    if urlsplit(base).scheme not in ("http", "https"):
+        _fail(f"--url {base}: expected something like http://127.0.0.1:8000")
+
+    async def remote() -> httpx.Response:
+        async with httpx.AsyncClient(base_url=base, timeout=30) as client:
+            return await request(client)
+
+    try:
+        return asyncio.run(remote())
+    except httpx.HTTPError as fault:
+        _fail(
+            f"No answer from {base} ({type(fault).__name__}). Is it running? Start it with `make run` or "
+            "`cds-server serve`, or add --offline to assess in this process."
+        )
+
+
+async def _in_process(request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
+    from cds_server.app import create_app  # noqa: PLC0415 - only the offline commands pay for it
+
+    settings = _settings()
+    upgrade()
+    application = create_app(settings)
+    transport = httpx.ASGITransport(app=application)
+    async with (
+        application.router.lifespan_context(application),
+        httpx.AsyncClient(transport=transport, base_url="http://in-process", timeout=60) as client,
+    ):
+        return await request(client)
+
+
+def _show(answer: httpx.Response, raw: bool, view: Callable[[Any], None]) -> None:
+    if raw:
+        typer.echo(answer.text)
+    elif answer.is_success:
+        view(answer.json())
+    else:
+        show_fault(answer.status_code, answer.text)
+    if not answer.is_success:
+        raise typer.Exit(1)
+
+
+def _fail(message: str) -> Any:
+    typer.echo(message, err=True)
+    raise typer.Exit(2)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
