@@ -14,7 +14,7 @@ MAX_LENGTH = 160
 
 # Nothing in here means anything to Markdown: the usual label passes without further work.
 _HARMLESS = re.compile(
-    r"[A-Za-z0-9À-ÖØ-öø-ÿ%](?:[A-Za-z0-9À-ÖØ-öø-ÿ ,%µ°×⁰-⁹²³¹]|[/()-](?![/-])|[.](?=\\d))*"
+    r"[A-Za-z0-9À-ÖØ-öø-ÿ%](?:[A-Za-z0-9À-ÖØ-öø-ÿ ,%µ°×⁰-⁹²³¹]|[/()-](?![/-])|[.](?=\d))*"
 )
 
 # Entities rather than backslashes for the HTML characters: also safe where Markdown is not rendered.
