@@ -1,0 +1,157 @@
+"""The actions the rules may ask for (``data/actions.toml``) and whether the chart already answers one.
+
+Responsible for loading and checking the actions, and for finding the recent result, order or procedure
+that makes one needless.  Why an action is asked for, and how it reads to people, is decided elsewhere.
+"""
+
+from datetime import datetime, timedelta
+from typing import Literal
+
+import msgspec
+
+from fhir_adapters.chart import Order, PatientChart
+from models.rules import tables
+from models.rules.errors import RulesInvalid
+
+FILE = "actions.toml"
+LOINC = "http://loinc.org"
+SNOMED = "http://snomed.info/sct"
+ActionKind = Literal["order-lab", "order-imaging", "order-procedure", "referral", "measure", "advice"]
+Priority = Literal["routine", "urgent", "asap", "stat"]
+PRIORITY_RANK: dict[str, int] = {"stat": 0, "asap": 1, "urgent": 2, "routine": 3}
+
+# An order whose age is unknown, or of an action that no result answers, is held open this long.
+# grade C: estimate of this project.
+OPEN_ORDER = timedelta(hours=24)
+
+
+class Action(msgspec.Struct, frozen=True, gc=False):
+    """One action: its draft ServiceRequest codings and what already answers it.
+
+    `codings` are ``(system, code, display)``; `answered_by` canonical LOINC codes of which one result,
+    at most `within_hours` old, answers it.
+    """
+
+    id: str
+    kind: ActionKind
+    priority: Priority
+    codings: tuple[tuple[str, str, str], ...]
+    source: str
+    answered_by: tuple[str, ...] = ()
+    within_hours: float = 0.0
+
+    @property
+    def order_keys(self) -> frozenset[str]:
+        """The ``"system|code"`` pairs of an order for this action."""
+        return frozenset(f"{system}|{code}" for system, code, _ in self.codings)
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    kind: ActionKind
+    priority: Priority
+    codings: tuple[tuple[str, str, str], ...]
+    source: str
+    answered_by: tuple[str, ...] = ()
+    within_hours: float = 0.0
+
+
+class Actions:
+    """All actions by id, in the order of the file; immutable."""
+
+    def __init__(self, actions: dict[str, Action]) -> None:
+        self.by_id = actions
+        self._keys = {action.id: action.order_keys for action in actions.values()}
+
+    @classmethod
+    def load(cls) -> "Actions":
+        """Read and check the packaged actions; raises `RulesInvalid` naming the entry."""
+        actions: dict[str, Action] = {}
+        for position, raw in enumerate(tables.read_toml(FILE).get("action", ()), start=1):
+            name = str(raw.get("id", f"entry {position}"))
+            try:
+                entry = msgspec.convert(raw, _Entry)
+            except msgspec.ValidationError as problem:
+                raise RulesInvalid(FILE, name, str(problem)) from problem
+            _check(entry, name in actions)
+            actions[name] = Action(
+                entry.id,
+                entry.kind,
+                entry.priority,
+                entry.codings,
+                entry.source,
+                entry.answered_by,
+                entry.within_hours,
+            )
+        return cls(actions)
+
+    def require(self, ids: tuple[str, ...], file: str, entry: str) -> None:
+        """Raise `RulesInvalid` when one of `ids` is not an action."""
+        for name in ids:
+            if name not in self.by_id:
+                raise RulesInvalid(file, entry, f"there is no action {name!r} in {FILE}")
+
+    def already(self, name: str, chart: PatientChart, at: datetime) -> str | None:
+        """The reference of the recent result, procedure or open order that answers an action, or `None`."""
+        action = self.by_id[name]
+        if action.within_hours > 0:
+            since = at - timedelta(hours=action.within_hours)
+            for loinc in action.answered_by:
+                for series in (chart.measurements.get(loinc), chart.coded.get(loinc)):
+                    if series and series[0].time is not None and since <= series[0].time <= at:
+                        return series[0].source
+        keys = self._keys[name]
+        if not keys:
+            return None
+        window = max(timedelta(hours=action.within_hours), OPEN_ORDER)
+        for order in chart.orders:
+            if not order.draft and self._asks_for(order, action) and _within(order.time, at, window):
+                return order.reference
+        if action.within_hours > 0:
+            window = timedelta(hours=action.within_hours)
+            for procedure in chart.procedures:
+                if (
+                    procedure.time is not None
+                    and _within(procedure.time, at, window)
+                    and not keys.isdisjoint(procedure.codes)
+                ):
+                    return procedure.sources[0] if procedure.sources else None
+        return None
+
+    def matching(self, order: Order) -> tuple[Action, ...]:
+        """The actions an order stands for (by its codes or its canonical LOINC)."""
+        return tuple(action for action in self.by_id.values() if self._asks_for(order, action))
+
+    def _asks_for(self, order: Order, action: Action) -> bool:
+        keys = self._keys[action.id]
+        if not keys.isdisjoint(order.codes):
+            return True
+        return order.loinc is not None and (
+            order.loinc in action.answered_by or f"{LOINC}|{order.loinc}" in keys
+        )
+
+
+def _within(time: datetime | None, at: datetime, window: timedelta) -> bool:
+    return time is None or at - window <= time <= at + timedelta(minutes=5)
+
+
+def _check(entry: _Entry, twice: bool) -> None:
+    if twice:
+        raise RulesInvalid(FILE, entry.id, "the id stands twice")
+    if not tables.KEBAB.match(entry.id):
+        raise RulesInvalid(FILE, entry.id, "the id is not kebab-case")
+    if not entry.source:
+        raise RulesInvalid(FILE, entry.id, "source is empty")
+    if not entry.codings and entry.kind not in ("advice", "measure"):
+        raise RulesInvalid(FILE, entry.id, f"an {entry.kind} needs a coding")
+    for system, code, display in entry.codings:
+        valid = {LOINC: tables.loinc_valid, SNOMED: tables.sctid_valid}.get(system)
+        if valid is None or not valid(code):
+            raise RulesInvalid(FILE, entry.id, f"{code!r} is not a code of {system}")
+        if not display:
+            raise RulesInvalid(FILE, entry.id, f"{code} has no display")
+    for code in entry.answered_by:
+        if not tables.loinc_valid(code):
+            raise RulesInvalid(FILE, entry.id, f"{code!r} is not a LOINC code")
+    if bool(entry.answered_by) and entry.within_hours <= 0:
+        raise RulesInvalid(FILE, entry.id, "answered_by needs within_hours")

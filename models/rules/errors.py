@@ -1,0 +1,13 @@
+"""The error of packaged rule data that may not be served: one name for the room, raised only at load."""
+
+
+class RulesInvalid(ValueError):  # noqa: N818 (named for the domain, as in the other rooms)
+    """A rule data file does not hold what its loader requires.
+
+    The message names the file and the id (or row) of the entry, and never anything of a patient.
+    """
+
+    def __init__(self, file: str, entry: str, message: str) -> None:
+        super().__init__(f"{file}: {entry}: {message}")
+        self.file = file
+        self.entry = entry
