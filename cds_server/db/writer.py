@@ -89,7 +89,18 @@ def _text(value: str | None) -> str | None:
 
 
 def rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
-    """The rows of `batch`; `text_times` for SQLite, which stores times as text."""
+    """The rows of `batch`; `text_times` for SQLite, which stores times as text.
+
+    Raises:
+        RecordRefused: a record that breaks the promises of its type (a number where text belongs).
+    """
+    try:
+        return _rows(batch, text_times=text_times)
+    except (AttributeError, TypeError, ValueError, OverflowError) as error:
+        raise RecordRefused(f"a record has no rows: {type(error).__name__}") from error
+
+
+def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
     out = Rows()
     for entry in batch:
         record = entry.record

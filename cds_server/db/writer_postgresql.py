@@ -91,7 +91,7 @@ class PostgresqlWriter:
             revision = await connection.fetchval("SELECT version_num FROM alembic_version")
             writer.check_revision(revision)
             self._write = await connection.prepare(_WRITE)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        except Exception as error:
             self._drop()
             raise writer.DatabaseAway(f"PostgreSQL: {type(error).__name__}") from error
 
@@ -107,7 +107,8 @@ class PostgresqlWriter:
             arguments.extend(zip(*table, strict=True) if table else [()] * width)
         try:
             return int(await self._write.fetchval(*arguments))
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as error:
+        except Exception as error:
+            # Broad on purpose: a connection that dies in mid-protocol also raises asyncpg's internal errors.
             if _says_content(error):
                 raise writer.RecordRefused(f"PostgreSQL: {type(error).__name__}") from error
             # After a timeout the outcome is open and the connection in an unknown state.
@@ -121,7 +122,7 @@ class PostgresqlWriter:
             return
         try:
             await asyncio.wait_for(connection.close(), self._timeout)
-        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+        except Exception:
             connection.terminate()
 
     def _drop(self) -> None:

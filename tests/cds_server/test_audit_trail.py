@@ -17,9 +17,10 @@ async def test_an_event_is_in_the_database_when_record_returns(database_url: str
         await audit.record(event)
         (payload,) = (await rows(database_url, "SELECT payload FROM events"))[0]
         assert decode(payload) == event
-        assert await rows(
-            database_url, "SELECT event_id, position, uuid, key, indicator, suggestions FROM shown_cards"
-        ) == [(event.event_id, 0, event.cards[0].uuid, "news2", "critical", '["s1","s2"]')]
+        columns = "event_id, position, uuid, key, indicator, suggestions"
+        assert await rows(database_url, f"SELECT {columns} FROM shown_cards") == [
+            (event.event_id, 0, event.cards[0].uuid, "news2", "critical", '["s1","s2"]')
+        ]
         assert audit.state().database_up
         assert audit.state().committed == 1
 
