@@ -13,7 +13,8 @@ from typing import Literal, Protocol, TypeVar
 import msgspec
 
 from fhir_adapters.chart import PatientChart
-from models.rules.data_rows import RuleDataError, read_toml
+from models.rules.data_rows import read_toml
+from models.rules.errors import RulesInvalid
 
 Window = Literal["vital", "laboratory"]
 FILE = "currency.toml"
@@ -43,11 +44,11 @@ class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     @classmethod
     def load(cls) -> "Windows":
-        """Read and check the packaged windows; raises `RuleDataError`."""
+        """Read and check the packaged windows; raises `RulesInvalid`."""
         try:
             windows = msgspec.convert(read_toml(FILE), cls)
         except msgspec.ValidationError as problem:
-            raise RuleDataError(f"{FILE}: {problem}") from problem
+            raise RulesInvalid(FILE, "file", str(problem)) from problem
         ranges = {
             "vital_hours": (1.0, 72.0),
             "laboratory_hours": (1.0, 336.0),
@@ -58,7 +59,7 @@ class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         }
         for name, (low, high) in ranges.items():
             if not low <= getattr(windows, name) <= high:
-                raise RuleDataError(f"{FILE}: {name} must lie between {low:g} and {high:g}")
+                raise RulesInvalid(FILE, name, f"must lie between {low:g} and {high:g}")
         return windows
 
 

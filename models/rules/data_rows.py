@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any, TypeVar
 
+from models.rules.errors import RulesInvalid
+
 T = TypeVar("T")
 PACKAGE = "models.rules"
-
-
-class RuleDataError(ValueError):
-    """A packaged rule table does not hold what its loader requires; names the file and the row."""
 
 
 class Row:
     """One row of a CSV table: cells by column name, converted on request.
 
-    Every conversion raises `RuleDataError` naming file, row (1 is the header) and column.
+    Every conversion raises `RulesInvalid` naming file, row (1 is the header) and column.
     """
 
     __slots__ = ("cells", "file", "number")
@@ -32,9 +30,9 @@ class Row:
         self.number = number
         self.cells = cells
 
-    def error(self, message: str) -> RuleDataError:
+    def error(self, message: str) -> RulesInvalid:
         """An error that points at this row."""
-        return RuleDataError(f"{self.file}, row {self.number}: {message}")
+        return RulesInvalid(self.file, f"row {self.number}", message)
 
     def text(self, column: str) -> str:
         """The cell, which must not be empty."""
@@ -63,7 +61,7 @@ class Row:
         try:
             return convert(self.text(column))
         except ValueError as problem:
-            if isinstance(problem, RuleDataError):
+            if isinstance(problem, RulesInvalid):
                 raise
             raise self.error(f"column {column} is not a number") from problem
 
@@ -86,25 +84,25 @@ class Row:
 def read_rows(file: str, columns: tuple[str, ...]) -> Iterator[Row]:
     """The rows of ``data/<file>``, whose header must be exactly `columns`.
 
-    Raises `RuleDataError` for a wrong header, a row of the wrong width, or no row at all.
+    Raises `RulesInvalid` for a wrong header, a row of the wrong width, or no row at all.
     """
     text = resources.files(PACKAGE).joinpath("data", file).read_text(encoding="utf-8")
     reader = csv.reader(text.splitlines())
     header = tuple(next(reader, ()))
     if header != columns:
-        raise RuleDataError(f"{file}, row 1: the header is {header}, expected {columns}")
+        raise RulesInvalid(file, "row 1", f"the header is {header}, expected {columns}")
     number = 1
     for number, cells in enumerate(reader, start=2):
         if len(cells) != len(columns):
-            raise RuleDataError(f"{file}, row {number}: {len(cells)} cells, expected {len(columns)}")
+            raise RulesInvalid(file, f"row {number}", f"{len(cells)} cells, expected {len(columns)}")
         yield Row(file, number, {name: cell.strip() for name, cell in zip(columns, cells, strict=True)})
     if number == 1:
-        raise RuleDataError(f"{file}: no rows")
+        raise RulesInvalid(file, "row 2", "no rows")
 
 
 def read_toml(file: str) -> dict[str, Any]:
-    """The content of ``data/<file>``; raises `RuleDataError` when it is not TOML."""
+    """The content of ``data/<file>``; raises `RulesInvalid` when it is not TOML."""
     try:
         return tomllib.loads(resources.files(PACKAGE).joinpath("data", file).read_text(encoding="utf-8"))
     except tomllib.TOMLDecodeError as problem:
-        raise RuleDataError(f"{file}: {problem}") from problem
+        raise RulesInvalid(file, "file", str(problem)) from problem

@@ -8,7 +8,7 @@ from typing import cast, get_args
 
 import msgspec
 
-from models.assessment import Urgency
+from models.assessment import Score, Urgency
 from models.rules.data_rows import read_rows
 
 FILE = "score_bands.csv"
@@ -36,7 +36,7 @@ class Bands:
 
     @classmethod
     def load(cls) -> "Bands":
-        """Read and check the packaged table; raises `RuleDataError`."""
+        """Read and check the packaged table; raises `RulesInvalid`."""
         found: dict[str, list[Band]] = {}
         for row in read_rows(FILE, COLUMNS):
             bands = found.setdefault(row.text("score"), [])
@@ -69,3 +69,13 @@ class Bands:
             ):
                 best = band
         return best
+
+    def actions(self, score: Score) -> tuple[str, ...]:
+        """The actions of a score's band: of the gravest band of that name among the score's tables."""
+        found: tuple[str, ...] = ()
+        for table, bands in self.by_score.items():
+            if table == score.id or table.startswith(f"{score.id}-"):
+                for band in bands:
+                    if band.band == score.band and band.urgency == score.urgency:
+                        found = band.actions
+        return found

@@ -12,7 +12,8 @@ import math
 from bisect import bisect_right
 from itertools import pairwise
 
-from models.rules.data_rows import RuleDataError, read_rows
+from models.rules.data_rows import read_rows
+from models.rules.errors import RulesInvalid
 
 COLUMNS = ("parameter", "variant", "low", "high", "key", "points", "source")
 
@@ -29,14 +30,18 @@ class Steps:
 
     def at(self, value: float) -> int:
         """The points of `value`, rounded half up to the table's resolution."""
+        return self.points[self.index(value)]
+
+    def index(self, value: float) -> int:
+        """The position of the interval `value` falls in."""
         # The addend keeps 38.05 (38.04999... in binary) on the side a person would round it to.
-        return self.points[bisect_right(self.cuts, math.floor(value * self.scale + 0.5 + 1e-9))]
+        return bisect_right(self.cuts, math.floor(value * self.scale + 0.5 + 1e-9))
 
     def proven(self, value: float, comparator: str | None) -> tuple[int, bool]:
         """The least points compatible with a bounded value (``<90``) and whether no others are possible."""
         if comparator is None:
             return self.at(value), True
-        here = bisect_right(self.cuts, math.floor(value * self.scale + 0.5 + 1e-9))
+        here = self.index(value)
         possible = self.points[: here + 1] if comparator.startswith("<") else self.points[here:]
         return min(possible), min(possible) == max(possible)
 
@@ -54,7 +59,7 @@ class PointsTable:
     def load(cls, file: str, decimals: dict[str, int]) -> "PointsTable":
         """Read and check ``data/<file>``.
 
-        `decimals` is the published resolution per numeric parameter.  Raises `RuleDataError` when a
+        `decimals` is the published resolution per numeric parameter.  Raises `RulesInvalid` when a
         parameter is unknown, intervals leave a gap, overlap, or do not reach to both infinities.
         """
         intervals: dict[tuple[str, str], list[tuple[float, float, int]]] = {}
@@ -86,10 +91,10 @@ def _steps(file: str, where: tuple[str, str], rows: list[tuple[float, float, int
     rows.sort()
     name = " ".join(filter(None, where))
     if rows[0][0] != -math.inf or rows[-1][1] != math.inf:
-        raise RuleDataError(f"{file}: {name} does not reach to both ends")
+        raise RulesInvalid(file, name, "does not reach to both ends")
     cuts = []
     for (_, high, _), (low, _, _) in pairwise(rows):
         if round(low * scale) != round(high * scale) + 1 or abs(low * scale - round(low * scale)) > 1e-6:
-            raise RuleDataError(f"{file}: {name}: {high:g} is not followed by the next step, but by {low:g}")
+            raise RulesInvalid(file, name, f"{high:g} is not followed by the next step, but by {low:g}")
         cuts.append(round(low * scale))
     return Steps(scale, tuple(cuts), tuple(points for _, _, points in rows))
