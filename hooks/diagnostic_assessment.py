@@ -7,31 +7,26 @@ is nothing to say.
 
 from datetime import timedelta
 
-import msgspec
-
 from fhir_adapters.chart import PatientChart
 from hooks import wording
 from hooks.cards import (
     DEFAULT_SETTINGS,
     SUMMARY_LIMIT,
-    TOPIC_SYSTEM,
     Card,
     CardSettings,
-    Coding,
     Indicator,
-    Source,
     Suggestion,
     build_card,
 )
+from hooks.context import INDICATOR, CallContext
 from hooks.markdown import escape, plain
 from hooks.override_reasons import override_reasons
 from hooks.statements import RANK, Group, Statement, group, keys_of, statements_of
 from hooks.suggestions import action_title, catalogue, order_suggestion
-from hooks.texts import Texts, texts_for
+from hooks.texts import texts_for
 from hooks.wording import Names, label_of
 from models.assessment import Assessment, CriticalValue, Fact, Recommendation, RedFlag, Score, Urgency
 
-_INDICATOR: tuple[Indicator, ...] = ("critical", "warning", "info", "info")
 _DO = ("card.do_now", "card.do_urgent", "card.do_soon", "card.do_soon")
 _TOPIC = {"red-flag": "red-flag", "critical": "critical-value", "score": "early-warning"}
 _BY_RANK: tuple[Urgency, ...] = ("immediate", "urgent", "soon", "routine")
@@ -40,18 +35,6 @@ _BY_RANK: tuple[Urgency, ...] = ("immediate", "urgent", "soon", "routine")
 _HIDING = frozenset({"unknown-unit", "impossible-value", "unreadable-resource", "missing-value"})
 _FETCHING = frozenset({"fetch-failed", "truncated", "operation-outcome"})
 _ACUTE = frozenset({"emergency", "inpatient"})
-
-
-class _Context(msgspec.Struct, frozen=True):
-    """What every part of one call needs."""
-
-    chart: PatientChart
-    assessment: Assessment
-    texts: Texts
-    names: Names
-    seed: str
-    base_url: str | None
-    settings: CardSettings
 
 
 def cards(
@@ -78,11 +61,13 @@ def cards(
     Returns:
         At most ``settings.max_cards`` cards.  A fact is explained on one card only.
     """
-    context = _Context(chart, assessment, texts_for(language), names, seed, base_url, settings)
+    context = CallContext(chart, assessment, texts_for(language), names, seed, base_url, settings)
     fresh: list[Statement] = []
     stale: list[Statement] = []
     for statement in statements_of(assessment):
-        (stale if statement.stale else fresh).append(statement)
+        # A red flag to act on within weeks (a mass, weight loss) is not outdated after some days.
+        lasting = statement.kind == "red-flag" and statement.rank >= RANK["soon"]
+        (stale if statement.stale and not lasting else fresh).append(statement)
     opinions = _model_cards(context, fresh)
     room = max(1, settings.max_cards - len(opinions))
     groups = group(fresh, room)
@@ -101,21 +86,12 @@ def cards(
     return tuple([card for _, card in found[: settings.max_cards]])
 
 
-def _source(context: _Context, topic: str) -> Source:
-    texts = context.texts
-    return Source(
-        label=texts["card.source_label"].format(label=context.settings.source_label),
-        url=context.base_url,
-        topic=Coding(code=topic, system=TOPIC_SYSTEM, display=texts[f"topic.{topic}"]),
-    )
-
-
-def _critical_name(statement: Statement, context: _Context) -> str:
+def _critical_name(statement: Statement, context: CallContext) -> str:
     """``Potassium 6.9 mmol/L``-like phrase of a critical value, with its own name when the texts have one."""
     return wording.fact_phrase(statement.facts[0], context.texts, context.names)
 
 
-def _title(statement: Statement, context: _Context) -> str:
+def _title(statement: Statement, context: CallContext) -> str:
     """A statement in a few words, plain text."""
     texts = context.texts
     value = statement.value
@@ -123,14 +99,10 @@ def _title(statement: Statement, context: _Context) -> str:
         return texts.get(f"red-flag.{value.id}.summary", value.id.replace("-", " "))
     if isinstance(value, Score):
         return wording.score_phrase(value, texts)
-    name = texts.maybe(f"critical.{value.id}.{value.direction}") or texts.maybe(
-        f"critical.{value.id}.summary"
-    )
-    phrase = _critical_name(statement, context)
-    return f"{name}: {phrase}" if name else texts[f"critical_value.{value.direction}"].format(what=phrase)
+    return texts[f"critical_value.{value.direction}"].format(what=_critical_name(statement, context))
 
 
-def _summary(members: Group, context: _Context) -> str:
+def _summary(members: Group, context: CallContext) -> str:
     """The gravest statement, then what makes it specific to this patient, as far as it fits."""
     head = members.head
     additions: list[str] = []
@@ -154,7 +126,7 @@ def _summary(members: Group, context: _Context) -> str:
     return wording.extend_summary(_title(head, context), additions, SUMMARY_LIMIT)
 
 
-def _statement_lines(members: Group, context: _Context) -> list[str]:
+def _statement_lines(members: Group, context: CallContext) -> list[str]:
     """One line per statement with what it means, finished Markdown."""
     texts = context.texts
     lines: list[str] = []
@@ -172,7 +144,7 @@ def _statement_lines(members: Group, context: _Context) -> list[str]:
             line = f"**{escape(_title(statement, context))}**"
             limit = texts.quantity(value.limit, value.fact.unit)
             detail = texts[f"critical_value.limit_{value.direction}"].format(limit=limit)
-            meaning = texts.maybe(f"critical.{value.id}.detail")
+            meaning = texts.maybe(f"critical.{value.id}.{value.direction}")
             if meaning:
                 detail = f"{meaning} {detail}"
         lines.append(f"{line}. {detail}" if detail else line)
@@ -220,7 +192,7 @@ def _recommendations(groups: list[Group], assessment: Assessment) -> list[list[R
 
 
 def _do_lines(
-    wanted: list[Recommendation], context: _Context, rank: int
+    wanted: list[Recommendation], context: CallContext, rank: int
 ) -> tuple[list[str], list[Suggestion]]:
     """What to do (Markdown sections), and the drafts for what can be ordered and is not answered yet."""
     texts = context.texts
@@ -264,7 +236,7 @@ def _do_lines(
     return parts, suggestions
 
 
-def _reason(recommendation: Recommendation, context: _Context) -> str:
+def _reason(recommendation: Recommendation, context: CallContext) -> str:
     """Why an order is drafted, in plain words: the first statement that asks for it."""
     texts = context.texts
     for name in recommendation.because:
@@ -275,7 +247,7 @@ def _reason(recommendation: Recommendation, context: _Context) -> str:
     return ""
 
 
-def _unknown_lines(members: Group, context: _Context, *, first: bool) -> list[str]:
+def _unknown_lines(members: Group, context: CallContext, *, first: bool) -> list[str]:
     """What the card does not know: incomplete scores, missing items, and (first card) unread parts."""
     texts = context.texts
     lines: list[str] = []
@@ -301,24 +273,7 @@ def _unknown_lines(members: Group, context: _Context, *, first: bool) -> list[st
     return lines
 
 
-def _basis(context: _Context, sources: list[str]) -> str:
-    """Date of the data, version of the knowledge, publications, and the limits of the advice."""
-    texts = context.texts
-    assessment = context.assessment
-    at = context.chart.at
-    key = (
-        "card.basis_model" if assessment.model and assessment.model != assessment.knowledge else "card.basis"
-    )
-    basis = texts[key].format(
-        at=texts.moment(at),
-        knowledge=escape(assessment.knowledge),
-        model=escape(assessment.model),
-        sources=escape("; ".join(dict.fromkeys(sources)), 400),
-    )
-    return f"{basis} {texts['card.limits']}"
-
-
-def _group_cards(context: _Context, groups: list[Group]) -> list[tuple[int, Card]]:
+def _group_cards(context: CallContext, groups: list[Group]) -> list[tuple[int, Card]]:
     shares = _recommendations(groups, context.assessment) if groups else []
     shown: set[str] = set()
     found: list[tuple[int, Card]] = []
@@ -328,7 +283,7 @@ def _group_cards(context: _Context, groups: list[Group]) -> list[tuple[int, Card
 
 
 def _group_card(
-    context: _Context, members: Group, wanted: list[Recommendation], shown: set[str], *, first: bool
+    context: CallContext, members: Group, wanted: list[Recommendation], shown: set[str], *, first: bool
 ) -> Card:
     texts = context.texts
     settings = context.settings
@@ -364,20 +319,20 @@ def _group_card(
     unknown = _unknown_lines(members, context, first=first)
     if unknown:
         parts.append(wording.section(texts["card.unknown"], wording.bullets(unknown)))
-    parts.append(f"*{_basis(context, [s.source for s in statements if s.source])}*")
+    parts.append(context.basis([s.source for s in statements if s.source]))
     return build_card(
         seed=context.seed,
         key="|".join([f"{s.kind}:{s.id}" for s in statements]),
         summary=_summary(members, context),
-        indicator=_INDICATOR[members.rank],
+        indicator=INDICATOR[members.rank],
         detail="\n\n".join(parts),
-        source=_source(context, _TOPIC[members.head.kind]),
+        source=context.source(_TOPIC[members.head.kind]),
         suggestions=suggestions,
         override_reasons=override_reasons("assessment", texts.language),
     )
 
 
-def _outdated_card(context: _Context, stale: list[Statement], spoken: set[str]) -> tuple[int, Card] | None:
+def _outdated_card(context: CallContext, stale: list[Statement], spoken: set[str]) -> tuple[int, Card] | None:
     """One warning at most for grave values that are too old to act on: measure again."""
     texts = context.texts
     chart = context.chart
@@ -408,20 +363,20 @@ def _outdated_card(context: _Context, stale: list[Statement], spoken: set[str]) 
     facts = wording.unique_facts(kept)
     table = wording.fact_table(facts, chart, texts, context.names, most=context.settings.max_facts)
     parts.append(wording.section(texts["card.why"], table))
-    parts.append(f"*{_basis(context, [s.source for s in kept if s.source])}*")
+    parts.append(context.basis([s.source for s in kept if s.source]))
     card = build_card(
         seed=context.seed,
         key="outdated|" + "|".join([f"{s.kind}:{s.id}" for s in kept]),
         summary=summary,
         indicator="warning",
         detail="\n\n".join(parts),
-        source=_source(context, "outdated-values"),
+        source=context.source("outdated-values"),
         override_reasons=override_reasons("assessment", texts.language),
     )
     return RANK["urgent"], card
 
 
-def _quality_card(context: _Context) -> tuple[int, Card] | None:
+def _quality_card(context: CallContext) -> tuple[int, Card] | None:
     """When nothing else is said: what was not read, if it may have hidden something.
 
     An unreadable unit matters while someone is acutely ill; in a clinic visit only what can not be a
@@ -459,20 +414,20 @@ def _quality_card(context: _Context) -> tuple[int, Card] | None:
     unread = wording.unread_lines(chart, texts)
     if unread:
         parts.append(wording.section(texts["card.unknown"], wording.bullets(unread)))
-    parts.append(f"*{_basis(context, [])}*")
+    parts.append(context.basis([]))
     card = build_card(
         seed=context.seed,
         key="data-quality",
         summary=summary,
         indicator="info",
         detail="\n\n".join(parts),
-        source=_source(context, "data-quality"),
+        source=context.source("data-quality"),
         override_reasons=override_reasons("assessment", texts.language),
     )
     return RANK["soon"], card
 
 
-def _model_cards(context: _Context, fresh: list[Statement]) -> list[tuple[int, Card]]:
+def _model_cards(context: CallContext, fresh: list[Statement]) -> list[tuple[int, Card]]:
     """What the learned engines add to the published rules: a rare-disease alarm, or attention now."""
     assessment = context.assessment
     texts = context.texts
@@ -484,15 +439,16 @@ def _model_cards(context: _Context, fresh: list[Statement]) -> list[tuple[int, C
             percent=texts.number(round(100 * assessment.immediate_probability))
         )
         facts = [c.fact for c in assessment.explanation if c.target == "immediate-attention" and c.amount > 0]
-        summary = f"{texts['model.immediate']} ({percent})"
+        summary = texts["model.immediate"].format(probability=percent)
+        body = [texts["model.immediate_detail"]]
         found.append(
             _opinion(
                 context,
                 key="immediate",
                 summary=summary,
-                indicator="critical",
+                indicator="warning",
                 topic="model-assessment",
-                body=[],
+                body=body,
                 facts=facts,
             )
         )
@@ -535,7 +491,7 @@ def _model_cards(context: _Context, fresh: list[Statement]) -> list[tuple[int, C
 
 
 def _opinion(
-    context: _Context,
+    context: CallContext,
     *,
     key: str,
     summary: str,
@@ -554,14 +510,14 @@ def _opinion(
     unread = wording.unread_lines(context.chart, texts)
     if unread:
         parts.append(wording.section(texts["card.unknown"], wording.bullets(unread)))
-    parts.append(f"*{_basis(context, [])}*")
+    parts.append(context.basis([]))
     card = build_card(
         seed=context.seed,
         key=f"model:{key}",
         summary=summary,
         indicator=indicator,
         detail="\n\n".join(parts),
-        source=_source(context, topic),
+        source=context.source(topic),
         override_reasons=override_reasons("assessment", texts.language),
     )
-    return _INDICATOR.index(indicator), card
+    return INDICATOR.index(indicator), card

@@ -13,9 +13,7 @@ MAX_LENGTH = 160
 """Longer record text is cut; the source reference leads to the whole."""
 
 # Nothing in here means anything to Markdown: the usual label passes without further work.
-_HARMLESS = re.compile(
-    r"[A-Za-z0-9À-ÖØ-öø-ÿ%](?:[A-Za-z0-9À-ÖØ-öø-ÿ ,%µ°×⁰-⁹²³¹]|[/()-](?![/-])|[.](?=\d))*"
-)
+_HARMLESS = re.compile(r"[A-Za-z0-9À-ÖØ-öø-ÿ%](?:[A-Za-z0-9À-ÖØ-öø-ÿ ,%µ°×⁰-⁹²³¹]|[/()-](?![/-])|[.](?=\d))*")
 
 # Entities rather than backslashes for the HTML characters: also safe where Markdown is not rendered.
 _ESCAPES = str.maketrans(

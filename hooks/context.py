@@ -1,0 +1,53 @@
+"""What the parts of one hook call share: chart, assessment, language, and the footing of every card.
+
+Holds the source and the "based on" line that all cards carry; decides nothing about what is said.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from fhir_adapters.chart import PatientChart
+from hooks.cards import TOPIC_SYSTEM, CardSettings, Coding, Indicator, Source
+from hooks.markdown import escape
+from hooks.texts import Texts
+from hooks.wording import Names
+from models.assessment import Assessment
+
+INDICATOR: tuple[Indicator, ...] = ("critical", "warning", "info", "info")
+"""Indicator by urgency rank: immediate, urgent, soon, routine."""
+
+
+class CallContext(msgspec.Struct, frozen=True):
+    """One hook call.  `seed` is unique to it; `base_url` the server's absolute address or `None`."""
+
+    chart: PatientChart
+    assessment: Assessment
+    texts: Texts
+    names: Names
+    seed: str
+    base_url: str | None
+    settings: CardSettings
+
+    def source(self, topic: str) -> Source:
+        """The card's source with its topic (a code of ``urn:cds-server:topic``)."""
+        return Source(
+            label=self.texts["card.source_label"].format(label=self.settings.source_label),
+            url=self.base_url,
+            topic=Coding(code=topic, system=TOPIC_SYSTEM, display=self.texts[f"topic.{topic}"]),
+        )
+
+    def basis(self, sources: Iterable[str]) -> str:
+        """Date of the data, version of the knowledge, publications, and the limits of the advice."""
+        texts = self.texts
+        assessment = self.assessment
+        learned = bool(assessment.model) and assessment.model != assessment.knowledge
+        cited = "; ".join(dict.fromkeys([source for source in sources if source]))
+        basis = texts["card.basis_model" if learned else "card.basis"].format(
+            at=texts.moment(self.chart.at),
+            knowledge=escape(assessment.knowledge),
+            model=escape(assessment.model),
+        )
+        if cited:
+            basis = f"{basis} {texts['card.sources'].format(sources=escape(cited, 400))}"
+        return f"*{basis} {texts['card.limits']}*"
