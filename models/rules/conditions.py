@@ -23,13 +23,15 @@ class Population(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
     """Who a rule is about.  Ages in completed days; `None` asks for nothing.
 
     `pregnant` ``"yes"`` needs it known; ``"possible"`` a person of 12 to 55 years not known to be male
-    nor not pregnant; ``"postpartum"`` within the time the chart calls so.
+    nor not pregnant; ``"postpartum"`` within the time the chart calls so.  `gestation_min_weeks` shuts
+    out a pregnancy known to be younger.
     """
 
     age_min_days: int | None = None
     age_max_days: int | None = None
     sex: str | None = None
     pregnant: str | None = None
+    gestation_min_weeks: float | None = None
 
     def fits(self, subject: Subject) -> bool:
         """Whether the rule is about this patient.
@@ -50,7 +52,9 @@ class Population(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=Tr
         return high is None or high > INFANT_DAYS or subject.birth_date_precision == "day"
 
     def _fits_pregnancy(self, subject: Subject) -> bool:
-        known = subject.pregnant
+        known, weeks = subject.pregnant, subject.gestation_weeks
+        if self.gestation_min_weeks is not None and weeks is not None and weeks < self.gestation_min_weeks:
+            return False
         if self.pregnant == "postpartum":
             return subject.postpartum is True
         if self.pregnant == "yes" or known is not None:

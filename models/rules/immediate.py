@@ -21,7 +21,7 @@ from models.rules.terms import Analyte, fact_of
 FILE = "immediate.toml"
 TARGET = "immediate-attention"
 PAIN = "72514-3"
-GROUPS = ("physiology", "pattern", "complaint", "context")
+GROUPS = ("physiology", "picture", "context")
 
 
 class AgeBand(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -142,13 +142,14 @@ class ImmediateModel:
             weight = weights.critical_value[value.urgency]
             if not value.stale and weight > 0:
                 physiology.append(Evidence(weight, ((1.0, value.fact),)))
-        pattern = [
+        # A red flag is made of complaints: both are one picture, and its parts count once in full.
+        picture = [
             _even(weights.red_flag[flag.urgency], flag.facts)
             for flag in red_flags
             if not flag.stale and flag.facts
         ]
         levels = self._levels
-        complaint = [
+        picture += [
             Evidence(levels[item.level], ((1.0, fact_of(item.item, self._analytes)),))
             for item in complaints
             if levels[item.level] > 0
@@ -157,7 +158,7 @@ class ImmediateModel:
         encounter = chart.encounter
         base = self._base["unknown" if encounter is None else encounter.setting]
         totals: dict[Fact, float] = {}
-        for name, group in zip(GROUPS, (physiology, pattern, complaint, context), strict=True):
+        for name, group in zip(GROUPS, (physiology, picture, context), strict=True):
             _add(group, weights.decay[name], totals)
         contributions = [
             Contribution(TARGET, fact, amount) for fact, amount in totals.items() if amount != 0.0

@@ -18,7 +18,8 @@ from models.rules.errors import RulesInvalid
 DATA = resources.files("models.rules").joinpath("data")
 
 HPO = re.compile(r"HP:\d{7}\Z")
-ICD10CM = re.compile(r"[A-TV-Z]\d[0-9A-Z](\.[0-9A-Z]{0,4})?\Z")
+ICD10CM = re.compile(r"[A-Z]\d[0-9A-Z](\.[0-9A-Z]{1,4})?\Z")
+ICD10CM_PREFIX = re.compile(r"[A-Z](\d([0-9A-Z](\.[0-9A-Z]{1,4})?)?)?\Z")
 ATC = re.compile(r"[A-DGHJLMNPRSV](\d{2}([A-Z]([A-Z](\d{2})?)?)?)?\Z")
 KEBAB = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*\Z")
 LOINC = re.compile(r"\d{1,6}-\d\Z")

@@ -6,9 +6,9 @@ by LOINC), so that `match` touches only what the chart holds.  It knows no rule,
 action.
 
 =====================================  ==========================================================
-``finding:HP:…``                       present now, the term or a descendant of it
-``known:HP:…``                         present at any time in the record
-``absent:HP:…``                        said to be absent, the term or an ancestor of it
+``finding:HP:… Label``                 present now, the term or a descendant of it
+``known:HP:… Label``                   present at any time in the record
+``absent:HP:… Label``                  said to be absent, the term or an ancestor of it
 ``problem:D70``                        an active problem of this ICD-10-CM prefix
 ``history:…``                          the same with any status but absent
 ``measurement:8480-6 < 90 mm[Hg]``     the current value, in the unit of ``measurements.csv``
@@ -50,11 +50,15 @@ _CODED = re.compile(r"(?P<loinc>\d+-\d)=(?P<value>[a-z0-9]+(-[a-z0-9]+)*)\Z")
 
 
 class Analyte(msgspec.Struct, frozen=True, gc=False):
-    """One row of ``measurements.csv``: an analyte that a rule may read, with its canonical unit."""
+    """One row of ``measurements.csv``: an analyte that a rule may read, with the unit rules are written in.
+
+    `factors` turns a value in a unit that a chart may carry into `unit`.
+    """
 
     loinc: str
     also: tuple[str, ...]
     unit: str
+    factors: dict[str, float]
     window: Window
     label: str
 
@@ -63,28 +67,44 @@ def load_analytes() -> dict[str, Analyte]:
     """The analytes by canonical LOINC, each also under its other codes; raises `RulesInvalid`."""
     file = "measurements.csv"
     analytes: dict[str, Analyte] = {}
-    for row, cells in tables.read_csv(file, ("loinc", "also", "unit", "window", "label", "source")):
+    for row, cells in tables.read_csv(file, ("loinc", "also", "units", "window", "label", "source")):
         also = tuple(cells["also"].split())
         for code in (cells["loinc"], *also):
             if not tables.loinc_valid(code):
                 raise RulesInvalid(file, row, f"{code!r} is not a LOINC code")
             if code in analytes:
                 raise RulesInvalid(file, row, f"{code} stands twice")
-        if not all(cells[name] for name in ("unit", "label", "source")):
-            raise RulesInvalid(file, row, "unit, label and source must not be empty")
+        if not all(cells[name] for name in ("units", "label", "source")):
+            raise RulesInvalid(file, row, "units, label and source must not be empty")
         window = cells["window"]
         if window not in ("vital", "laboratory"):
             raise RulesInvalid(file, row, f"window {window!r} is neither vital nor laboratory")
+        factors = _factors(cells["units"], file, row)
         analyte = Analyte(
-            cells["loinc"],
-            also,
-            cells["unit"],
-            "vital" if window == "vital" else "laboratory",
-            cells["label"],
+            loinc=cells["loinc"],
+            also=also,
+            unit=next(iter(factors)),
+            factors=factors,
+            window="vital" if window == "vital" else "laboratory",
+            label=cells["label"],
         )
         for code in (analyte.loinc, *also):
             analytes[code] = analyte
     return analytes
+
+
+def _factors(units: str, file: str, row: str) -> dict[str, float]:
+    """``mg/dL mmol/L=18.016`` as factors to the first unit, which is the one rules are written in."""
+    factors: dict[str, float] = {}
+    for position, item in enumerate(units.split()):
+        unit, _, factor = item.partition("=")
+        try:
+            factors[unit] = float(factor) if position or factor else 1.0
+        except ValueError:
+            raise RulesInvalid(file, row, f"units: {item!r} has no factor") from None
+        if factors[unit] <= 0 or (position == 0 and factors[unit] != 1.0):
+            raise RulesInvalid(file, row, f"units: {item!r}")
+    return factors
 
 
 class Group(msgspec.Struct, frozen=True, gc=False):
@@ -141,7 +161,7 @@ class TermTable:
         if kind in ("finding", "known", "absent"):
             self._finding(kind, body, index, file, entry)
         elif kind in ("problem", "history"):
-            if not tables.ICD10CM.match(body):
+            if not tables.ICD10CM_PREFIX.match(body):
                 raise RulesInvalid(file, entry, f"{body!r} is not spelt as an ICD-10-CM code")
             (self._problem if kind == "problem" else self._history).setdefault(body, []).append(index)
         elif kind in ("medication", "allergy"):
@@ -179,8 +199,12 @@ class TermTable:
         return tuple(self._groups)
 
     def _finding(self, kind: str, body: str, index: int, file: str, entry: str) -> None:
+        body, _, label = body.partition(" ")
         if not tables.HPO.match(body) or self._ontology.canonical(body) != body:
             raise RulesInvalid(file, entry, f"{body!r} is not a current HPO id")
+        # The name beside the id keeps the files readable and a mistyped id from passing.
+        if label != self._ontology.label(body):
+            raise RulesInvalid(file, entry, f"{body} is called {self._ontology.label(body)!r}, not {label!r}")
         if kind == "absent":
             # "No skin finding at all" denies the rash; a denied child says nothing of its parent.
             for covered in {body, *self._ontology.ancestors(body)}:
@@ -255,7 +279,7 @@ class TermTable:
             code = problem.icd10cm
             sure = status != "uncertain" and not problem.from_text
             current = status in ("active", "uncertain")
-            for length in range(3, len(code) + 1):
+            for length in range(1, len(code) + 1):
                 prefix = code[:length]
                 for index in history.get(prefix, ()):
                     now.setdefault(index, []).append(problem)
@@ -288,10 +312,12 @@ class TermTable:
             if newest is None or newest[1]:
                 continue
             measurement = newest[0]
-            if measurement.unit != analyte.unit:
+            factor = analyte.factors.get(measurement.unit)
+            if factor is None:
                 continue
+            value, comparator = measurement.value * factor, measurement.comparator
             for operator, limit, index in limits:
-                if meets(measurement, operator, limit):
+                if meets(value, comparator, operator, limit):
                     now.setdefault(index, []).append(measurement)
                     strong.add(index)
         for loinc, keys in self._coded.items():
@@ -335,12 +361,11 @@ def _match_atc(
                 hits.strong.add(index)
 
 
-def meets(measurement: Measurement, operator: str, limit: float) -> bool:
+def meets(value: float, comparator: str | None, operator: str, limit: float) -> bool:
     """Whether a value, with its comparator, surely lies on the asked side of a limit.
 
     A value reported as "less than 5" meets "< 10" but never "> 3": what is not known is not met.
     """
-    value, comparator = measurement.value, measurement.comparator
     if operator in ("<", "<="):
         if comparator in (">", ">="):
             return False
