@@ -2,9 +2,10 @@
 
 CTAS gives a level by presenting complaint and modifiers; this module applies the modifiers alone
 (saturation, pressure, rate, consciousness, effort of breathing, fever with SIRS, pain by site), so
-its level is a floor for urgency and never a full triage.  **Lower is graver**, and each part's points
-are the level that part asks for.  The numbers are in ``data/ctas.csv``; some are our estimates, since
-CTAS words haemodynamic compromise without numbers, and their rows say so.
+its level is a floor for urgency and never a full triage.  **Lower is graver**; each part's points are
+how far above level 5 it lifts (4 for level 1, 0 for no modifier).  The numbers are in
+``data/ctas.csv``; some are our estimates, since CTAS words haemodynamic compromise without numbers,
+and their rows say so.
 """
 
 from models.assessment import Fact, Score, ScorePart
@@ -66,7 +67,7 @@ def ctas_modifiers(view: View, table: PointsTable, bands: Bands) -> Score | None
             own = table.keys[name, reading.key]
         else:
             own = _least_grave(table, name, variants.get(name, ""), reading.value, reading.comparator)
-        parts.append(ScorePart(name, own, reading.fact))
+        parts.append(ScorePart(name, NONE - own, reading.fact))
         if reading.fact.time is not None:
             times.append(reading.fact.time)
         level = min(level, own)
@@ -75,7 +76,7 @@ def ctas_modifiers(view: View, table: PointsTable, bands: Bands) -> Score | None
     band = bands.of("ctas-modifiers" if level == physical else "ctas-modifiers-pain", NONE - level)
     # Pain that asks for more than the rest must not lower what the rest asks for.
     urgency = band.urgency or bands.of("ctas-modifiers", NONE - physical).urgency
-    parts.extend([ScorePart("context", NONE, fact) for fact in _context(view)])
+    parts.extend([ScorePart("context", 0, fact) for fact in _context(view)])
     return Score(
         id="ctas-modifiers",
         value=float(level),

@@ -54,14 +54,14 @@ def glasgow(view: View, bands: Bands) -> Score | None:
     """The Glasgow coma score (3-15): the total as recorded, or from its parts; `None` without any.
 
     A part that was not recorded counts as normal and is listed as missing, so that a partial score
-    never says more than was seen.
+    never says more than was seen.  The points of a part are what is lost of its maximum.
     """
     for layer, stale in ((view.current, False), (view.stale, True)):
         total = layer.get("gcs")
         missing: tuple[str, ...] = ()
         if total is not None and total.comparator is None and 3 <= total.value <= GCS_FULL:
             value = int(total.value)
-            parts: tuple[ScorePart, ...] = (ScorePart("gcs", value, total.fact),)
+            parts: tuple[ScorePart, ...] = (ScorePart("gcs", GCS_FULL - value, total.fact),)
         else:
             recorded = [(name, full, layer.get(name)) for name, full in GCS_PARTS]
             missing = tuple([name for name, _, reading in recorded if reading is None])
@@ -69,13 +69,13 @@ def glasgow(view: View, bands: Bands) -> Score | None:
                 continue
             parts = tuple(
                 [
-                    ScorePart(name, full)
+                    ScorePart(name, 0)
                     if reading is None
-                    else ScorePart(name, min(max(int(reading.value), 1), full), reading.fact)
+                    else ScorePart(name, full - min(max(int(reading.value), 1), full), reading.fact)
                     for name, full, reading in recorded
                 ]
             )
-            value = sum(part.points for part in parts)
+            value = GCS_FULL - sum([part.points for part in parts])
         band = bands.of("gcs", GCS_FULL - value)
         times = [part.fact.time for part in parts if part.fact is not None and part.fact.time is not None]
         return Score(
