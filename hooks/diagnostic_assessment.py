@@ -79,6 +79,7 @@ def cards(
         outdated = _outdated_card(context, stale, spoken)
         if outdated is not None:
             found.append(outdated)
+            found.sort(key=lambda entry: entry[0])
     if not found:
         quality = _quality_card(context)
         if quality is not None:
@@ -142,9 +143,9 @@ def _statement_lines(members: Group, context: CallContext) -> list[str]:
             detail = texts.maybe(f"red-flag.{value.id}.detail")
         else:
             line = f"**{escape(_title(statement, context))}**"
-            limit = texts.quantity(value.limit, value.fact.unit)
+            limit = escape(texts.quantity(value.limit, value.fact.unit))
             detail = texts[f"critical_value.limit_{value.direction}"].format(limit=limit)
-            meaning = texts.maybe(f"critical.{value.id}.{value.direction}")
+            meaning = texts.nearest("critical", value.id)
             if meaning:
                 detail = f"{meaning} {detail}"
         lines.append(f"{line}. {detail}" if detail else line)

@@ -92,6 +92,18 @@ class Texts:
         """The text of a key, or `None`."""
         return self._texts.get(key)
 
+    def nearest(self, prefix: str, name: str) -> str | None:
+        """The text of ``prefix.name`` or, failing that, of the name with its last parts cut off; or `None`.
+
+        ``sodium-low-severe`` falls back to ``sodium-low``.
+        """
+        while name:
+            text = self._texts.get(f"{prefix}.{name}")
+            if text is not None:
+                return text
+            name = name.rpartition("-")[0]
+        return None
+
     def keys(self) -> frozenset[str]:
         """Every key."""
         return frozenset(self._texts)
