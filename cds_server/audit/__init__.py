@@ -4,7 +4,7 @@
 away, fsynced in the local spool.  `docs/operations-audit.md` says what that means for operators.
 """
 
-from cds_server.audit.events import CardFeedback, Decision, Record, ShownCard, digest
+from cds_server.audit.events import CardFeedback, Decision, Record, ShownCard, digest, new_id
 from cds_server.audit.trail import AuditState, AuditTrail, AuditUnavailable
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "Record",
     "ShownCard",
     "digest",
+    "new_id",
 ]

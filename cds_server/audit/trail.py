@@ -92,6 +92,7 @@ class AuditTrail:
         self._wake = asyncio.Event()
         self._outage = asyncio.Event()
         self._closing = asyncio.Event()
+        self._closed = False
         # Held for each step that must not interleave with another: a batch of the writer, the last
         # stretch of a replay.  Whoever holds it may use the database while `_direct`.
         self._gate = asyncio.Lock()
@@ -139,6 +140,9 @@ class AuditTrail:
 
     async def close(self) -> None:
         """Makes durable what is queued, then lets go.  What is spooled stays on disk."""
+        if self._closed:
+            return
+        self._closed = True
         self._closing.set()
         self._wake.set()
         self._outage.set()
@@ -270,12 +274,12 @@ class AuditTrail:
                 self._leave_database(error)
                 await self._pause(self._closing, delay)
                 delay = min(delay * 2, LAST_RETRY)
-            except Exception as error:  # the task must live on: without it the spool is never replayed
+            except Exception as error:  # noqa: BLE001 the task must live on: without it the spool is never replayed
                 _log.error("audit.replay_failed", error=type(error).__name__)
                 await self._pause(self._closing, LAST_RETRY)
             else:
                 self._outage.clear()
-                if self._direct:
+                if self._direct and not self._closing.is_set():  # close() sets both, `_closing` first
                     await self._pause(self._outage, ADOPTION_INTERVAL)
                     with contextlib.suppress(OSError):
                         await self._in_spool_thread(self._spool.adopt)

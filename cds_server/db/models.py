@@ -1,9 +1,10 @@
 """The schema, once, for SQLite and PostgreSQL.  Rows are only ever added: triggers refuse the rest.
 
-`payload` is the exact JSON of the record (text, not jsonb: a digest over it must hold), the columns
-beside it are what is searched by and are cut to `INDEXED_LENGTH`.  There are no foreign keys: a
-feedback may arrive for a card we never showed, and a card's event may still wait in a spool when the
-feedback is already stored, so belonging together is a join at reading time.
+`payload` is the exact JSON of the record (text, not jsonb: a digest over it must hold); the columns
+beside it are what is searched by, cut to `writer.INDEXED_LENGTH`.  An index over random values costs a
+page write per event, so there are few, and ids made here grow with time (`audit.new_id`).  There are
+no foreign keys: feedback may come for a card we never showed, and a card's event may still wait in a
+spool when its feedback is stored already, so belonging together is a join at reading time.
 """
 
 from datetime import UTC, datetime
@@ -65,7 +66,6 @@ class Event(Base):
         UniqueConstraint("event_id", name="uq_events_event_id"),
         Index("ix_events_recorded", "recorded"),
         Index("ix_events_patient", "patient_pseudonym", "recorded"),
-        Index("ix_events_hook_instance", "hook_instance"),
         {"sqlite_autoincrement": True},  # a seq is never used twice
     )
 

@@ -122,7 +122,7 @@ class PostgresqlWriter:
             return
         try:
             await asyncio.wait_for(connection.close(), self._timeout)
-        except Exception:
+        except Exception:  # noqa: BLE001 whatever state it is in, it is let go
             connection.terminate()
 
     def _drop(self) -> None:

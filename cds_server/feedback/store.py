@@ -5,7 +5,6 @@ reading, because the event that showed it may still wait in a spool.  A reason o
 people typed: the comment is encrypted, nothing of it is ever logged.
 """
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cds_server.audit import AuditTrail, CardFeedback
+from cds_server.audit import AuditTrail, CardFeedback, new_id
 from cds_server.db.models import FeedbackRow, ShownCardRow
 from cds_server.privacy import Cipher
 
@@ -62,7 +61,7 @@ class FeedbackStore:
         *,
         engine: AsyncEngine | None = None,
         now: Callable[[], datetime] = _now,
-        new_id: Callable[[], str] = lambda: str(uuid.uuid4()),
+        new_id: Callable[[], str] = new_id,
     ) -> None:
         self._trail = trail
         self._cipher = cipher

@@ -35,7 +35,6 @@ def upgrade() -> None:
     )
     op.create_index("ix_events_recorded", "events", ["recorded"])
     op.create_index("ix_events_patient", "events", ["patient_pseudonym", "recorded"])
-    op.create_index("ix_events_hook_instance", "events", ["hook_instance"])
     op.create_table(
         "shown_cards",
         sa.Column("event_id", sa.Text(), primary_key=True),

@@ -1,4 +1,4 @@
-"""The database goes away, in mid-load and the hard way: answers go on, and afterwards every event is there once."""
+"""The database goes away, in mid-load and the hard way: answers go on, then every event is there once."""
 
 import asyncio
 import os

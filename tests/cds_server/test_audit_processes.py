@@ -1,4 +1,4 @@
-"""Several processes and dying processes: what one acknowledged is found, once, whoever writes it down in the end."""
+"""Several processes, and dying ones: what one acknowledged is found once, whoever writes it in the end."""
 
 import asyncio
 import os

@@ -2,12 +2,14 @@
 
 import asyncio
 import json
+import time
+import uuid
 from pathlib import Path
 
 import pytest
 from audit_helpers import NOON, decision, rows, stored_ids, trail
 
-from cds_server.audit import AuditTrail, AuditUnavailable, CardFeedback, ShownCard
+from cds_server.audit import AuditTrail, AuditUnavailable, CardFeedback, ShownCard, new_id
 from cds_server.audit.events import decode
 
 
@@ -29,7 +31,10 @@ async def test_searched_columns_repeat_what_the_payload_says(database_url: str, 
     event = decision()
     async with trail(database_url, tmp_path / "spool") as audit:
         await audit.record(event)
-    columns = "action, service, hook_instance, client, user_pseudonym, patient_pseudonym, severity, escalation, status"
+    columns = (
+        "action, service, hook_instance, client, user_pseudonym, patient_pseudonym, severity, "
+        "escalation, status"
+    )
     assert await rows(database_url, f"SELECT {columns} FROM events") == [
         (
             event.action,
@@ -168,3 +173,15 @@ async def test_closing_stores_what_is_queued(database_url: str, tmp_path: Path) 
     await audit.close()
     await asyncio.gather(*calls)
     assert len(await stored_ids(database_url)) == 50
+
+
+def test_new_ids_are_version_7_uuids_that_grow_with_time() -> None:
+    first = new_id()
+    time.sleep(0.002)
+    second = new_id()
+    assert first < second
+    parsed = uuid.UUID(second)
+    assert str(parsed) == second
+    assert (parsed.version, parsed.variant) == (7, uuid.RFC_4122)
+    assert abs(int(second.replace("-", "")[:12], 16) / 1000 - time.time()) < 60
+    assert len({new_id() for _ in range(10_000)}) == 10_000
