@@ -1,7 +1,7 @@
 """Migrations from code: one Alembic history for SQLite and PostgreSQL, no alembic.ini, no working directory.
 
 `upgrade` and `downgrade` are for the command line and tests and block; `current` and `check` are for
-readiness and import no Alembic.  The history itself is the package `migrations`.
+people and readiness and import no Alembic.  The history itself is the package `migrations`.
 """
 
 import asyncio
@@ -49,8 +49,23 @@ def downgrade(database_url: str, revision: str) -> None:
     _migrate(database_url, lambda config: command.downgrade(config, revision))
 
 
-async def current(engine: AsyncEngine) -> str | None:
-    """The revision of the database, `None` for an empty one."""
+def current(database_url: str) -> str | None:
+    """The revision of the database, `None` for an empty one.  Blocks; not from a running event loop."""
+
+    async def read() -> str | None:
+        engine = create_async_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+        try:
+            return await revision_of(engine)
+        finally:
+            await engine.dispose()
+
+    if is_sqlite(database_url) and not sqlite_path(database_url).exists():
+        return None  # asking must not create the file
+    return asyncio.run(read())
+
+
+async def revision_of(engine: AsyncEngine) -> str | None:
+    """The revision of an engine's database, `None` for an empty one."""
     async with engine.connect() as connection:
         if not await connection.run_sync(lambda c: inspect(c).has_table("alembic_version")):
             return None
@@ -60,7 +75,7 @@ async def current(engine: AsyncEngine) -> str | None:
 
 async def check(engine: AsyncEngine) -> None:
     """Raises `SchemaOutdated` unless the database is at `cds_server.db.HEAD`."""
-    found = await current(engine)
+    found = await revision_of(engine)
     if found != HEAD:
         raise SchemaOutdated(
             f"database schema is at {found or 'nothing'}, this version needs {HEAD}: cds-server db upgrade"

@@ -28,19 +28,20 @@ async def tables(engine: AsyncEngine) -> set[str]:
 
 async def test_up_down_and_up_again(empty_database_url: str) -> None:
     engine = create_engine(empty_database_url)
+    assert await asyncio.to_thread(migrate.current, empty_database_url) is None
+    if is_sqlite(empty_database_url):
+        assert not sqlite_path(empty_database_url).exists()  # asking made no file
     with pytest.raises(migrate.SchemaOutdated):
-        if is_sqlite(empty_database_url):
-            sqlite_path(empty_database_url).touch()
         await migrate.check(engine)
     await asyncio.to_thread(migrate.upgrade, empty_database_url)
     await migrate.check(engine)
     assert await tables(engine) == {*Base.metadata.tables, "alembic_version"}
     await asyncio.to_thread(migrate.downgrade, empty_database_url, "base")
-    assert await migrate.current(engine) is None
+    assert await asyncio.to_thread(migrate.current, empty_database_url) is None
     assert await tables(engine) == {"alembic_version"}
     await asyncio.to_thread(migrate.upgrade, empty_database_url)
     await asyncio.to_thread(migrate.upgrade, empty_database_url)  # nothing to do is no error
-    assert await migrate.current(engine) == HEAD
+    assert await asyncio.to_thread(migrate.current, empty_database_url) == HEAD
     await engine.dispose()
 
 
