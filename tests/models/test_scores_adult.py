@@ -168,6 +168,8 @@ def test_news2_uses_scale_2_only_with_documented_hypercapnic_failure(
     failure = (problem("J96.12", status="inactive"),)
     assert score("news2", problems=failure, **(NORMAL | {"spo2": value})).value == on_air
     assert score("news2", problems=failure, **(NORMAL | {"spo2": value, "flow": 2})).value == on_oxygen + 2
+    past = score("news2", problems=(problem("J96.02", status="resolved"),), **(NORMAL | {"spo2": 89}))
+    assert past.value == 3, "an acute failure that is over does not choose scale 2"
     copd = score("news2", problems=(problem("J44.9"),), **(NORMAL | {"spo2": 89}))
     assert copd.value == 3, "COPD alone does not choose scale 2"
 

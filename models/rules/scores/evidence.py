@@ -19,7 +19,7 @@ COLUMNS = ("topic", "system", "code", "key", "source")
 TOPICS: dict[str, tuple[str, ...]] = {
     "consciousness": ("alert", "confusion", "voice", "pain", "unresponsive"),
     "oxygen": ("air", "oxygen"),
-    "hypercapnia": ("documented",),
+    "hypercapnia": ("acute", "chronic"),
     "infection": ("infection",),
     "immunocompromise": ("immunocompromised",),
     "respiratory-effort": ("normal", "mild", "moderate", "severe"),
@@ -87,8 +87,9 @@ class Evidence:
             if status in ("absent", "uncertain"):
                 continue
             for topic, rank, key in self._by_problem(problem.icd10cm):
-                # Hypercapnic failure, once documented, sets the oxygen target from then on (BTS 2017).
-                if status != "active" and topic != "hypercapnia":
+                # Chronic hypercapnic failure sets the oxygen target for good; an acute one (an overdose)
+                # only while it lasts.
+                if status != "active" and key != "chronic":
                     continue
                 if (topic in STANDING or _of_now(problem, chart.at)) and (
                     topic not in found or rank > found[topic][0]
