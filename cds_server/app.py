@@ -1,0 +1,116 @@
+"""The application: what is loaded at start, which slice answers which path, what surrounds them all.
+
+Puts the pieces together and does nothing else.  `create_app` is the one way to get an application, for
+`cds_server.serve`, for the command line's ``--offline`` and for tests.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+import structlog
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from cds_server.api import endpoints as simple_form
+from cds_server.audit import AuditTrail
+from cds_server.cds_hooks import endpoints as cds_hooks
+from cds_server.clock import Clock, utc_now
+from cds_server.db import migrate
+from cds_server.db.engine import create_engine
+from cds_server.db.urls import is_sqlite, sqlite_path
+from cds_server.feedback.store import FeedbackStore
+from cds_server.fhir_api import endpoints as fhir_api
+from cds_server.middleware import BodyLimit, Cors, RequestBoundary
+from cds_server.monitoring import endpoints as monitoring
+from cds_server.monitoring.metrics import Metrics
+from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
+from cds_server.settings import Settings
+from cds_server.state import House, Knowledge
+from hooks.cards import CardSettings
+
+_log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock: Clock = utc_now) -> FastAPI:
+    """Load everything and return the application; it starts and stops with its lifespan.
+
+    Args:
+        settings: of this process.
+        knowledge: already loaded terminology and engines, to be shared; loaded here when `None`.
+        clock: the one source of the time.
+
+    Raises what loading raises: data files, keys and settings are checked here, not at the first call.
+    """
+    house = _house(settings, knowledge or Knowledge.load(), clock)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await _check_schema(settings.database_url)
+        await house.trail.start()
+        try:
+            yield
+        finally:
+            await house.close()
+
+    app = FastAPI(
+        title="cds-server",
+        summary="FHIR-native clinical decision support over CDS Hooks",
+        description=(
+            "CDS Hooks clients start at `/cds-services`; FHIR clients at `/fhir/metadata`; for forms there "
+            "is `/api/v1/predict` below. Every refusal is a FHIR OperationOutcome."
+        ),
+        lifespan=lifespan,
+        redirect_slashes=False,
+    )
+    app.state.house = house
+    # Hook calls first: routes are tried in order.
+    app.router.routes[:0] = [*cds_hooks.routes(house), *fhir_api.routes(house), *monitoring.routes(house)]
+    app.include_router(simple_form.router(house))
+    app.add_exception_handler(HTTPException, _to_the_boundary)
+    # Added last is outermost.
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(Cors, origins=settings.allowed_origins, local=settings.local_origins_allowed)
+    app.add_middleware(RequestBoundary)
+    return app
+
+
+def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
+    given = {
+        name: key.get_secret_value()
+        for name, key in (("pseudonym", settings.pseudonym_key), ("cipher", settings.cipher_key))
+        if key is not None
+    }
+    keys = SiteKeys.open(settings.var_dir / "keys", **given)
+    trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
+    return House(
+        settings=settings,
+        clock=clock,
+        knowledge=knowledge,
+        trail=trail,
+        pseudonymiser=Pseudonymiser(keys.pseudonym),
+        feedback=FeedbackStore(trail, Cipher(keys.cipher), now=clock),
+        metrics=Metrics(),
+        fhir_servers=settings.fhir_servers,
+        card_settings=CardSettings(max_cards=settings.max_cards),
+    )
+
+
+async def _check_schema(database_url: str) -> None:
+    """Refuse to start on an old or missing schema; a database that is away is what the spool is for."""
+    if is_sqlite(database_url) and not sqlite_path(database_url).exists():
+        raise migrate.SchemaOutdated("there is no database yet: cds-server db upgrade")
+    engine = create_engine(database_url, pool_size=1)
+    try:
+        await migrate.check(engine)
+    except (SQLAlchemyError, OSError) as error:
+        _log.warning("database.away_at_start", error=type(error).__name__)
+    finally:
+        await engine.dispose()
+
+
+async def _to_the_boundary(_: Request, error: Exception) -> NoReturn:
+    """Hand the router's own errors to `RequestBoundary`, where all errors become answers."""
+    raise error

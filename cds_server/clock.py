@@ -1,0 +1,11 @@
+"""The one clock of the server: passed to whoever needs the time, replaced by a fixed one in tests."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time now, aware, in UTC."""
+    return datetime.now(UTC)

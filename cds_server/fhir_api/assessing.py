@@ -1,0 +1,102 @@
+"""One audited assessment outside CDS Hooks: the shared line under `$assess` and the simple API.
+
+A Bundle of one patient in, chart and assessment out, the audit event written from the very bytes that
+will be sent.  Form in and out is the caller's business.
+"""
+
+import time
+import uuid
+from collections.abc import Callable
+
+import msgspec
+import structlog
+
+from cds_server.audit import Decision, digest
+from cds_server.errors import status_of
+from cds_server.state import House
+from fhir_adapters.chart import PatientChart
+from fhir_adapters.chart_builder import moment_of
+from fhir_adapters.decode import read_bundle
+from models.assessment import Assessment
+
+_log = structlog.get_logger(__name__)
+Encode = Callable[[PatientChart, Assessment], bytes]
+
+
+class _Done(msgspec.Struct, frozen=True):
+    assessment: Assessment
+    chart: PatientChart
+    body: bytes
+    output_digest: str
+    input_digest: str
+
+
+async def assess_bundle(
+    house: House, service: str, body: bytes, *, bundle: Callable[[], bytes], encode: Encode, language: str
+) -> bytes:
+    """The encoded answer to `bundle()`, once its audit event is durable.
+
+    Args:
+        service: the name in audit and metrics.
+        body: the request as it came, for the digest.
+        bundle: gives the FHIR Bundle's JSON; called where large work is done.
+        encode: gives the answer's bytes.
+
+    Raises what decoding and the chart builder raise, and `AuditUnavailable`.
+    """
+    began = time.perf_counter()
+    now = house.clock()
+    status = 200
+
+    def work() -> _Done:
+        found = read_bundle(bundle())
+        chart = house.knowledge.builder.build(
+            found,
+            at=moment_of(found) or now,
+            patient_id=None,
+            retrospective=True,
+        )
+        assessment = house.knowledge.engine.assess(chart)
+        answer = encode(chart, assessment)
+        return _Done(assessment, chart, answer, digest(answer), digest(body))
+
+    try:
+        done = await house.apart(len(body), work)
+        assessment = done.assessment
+        await house.trail.record(
+            Decision(
+                event_id=str(uuid.uuid4()),
+                recorded=now,
+                action="assess",
+                service=service,
+                patient=house.pseudonymiser.pseudonym("patient", done.chart.subject.patient_id),
+                input_digest=done.input_digest,
+                output_digest=done.output_digest,
+                severity=assessment.severity,
+                immediate=assessment.immediate,
+                escalation=assessment.escalation.code,
+                rule=assessment.escalation.rule,
+                model=assessment.model,
+                knowledge=assessment.knowledge,
+                duration_ms=(time.perf_counter() - began) * 1000,
+                status=200,
+                language=language,
+            )
+        )
+    except Exception as error:
+        status = status_of(error)
+        raise
+    finally:
+        seconds = time.perf_counter() - began
+        house.metrics.answered(service, status, seconds)
+    house.metrics.read(done.chart)
+    house.metrics.escalations.labels(service, assessment.escalation.code).inc()
+    _log.info(
+        "assess.answered",
+        service=service,
+        escalation=assessment.escalation.code,
+        resources=done.chart.resources_read,
+        issues=len(done.chart.issues),
+        ms=round(seconds * 1000, 2),
+    )
+    return done.body

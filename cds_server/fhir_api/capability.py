@@ -1,0 +1,86 @@
+"""What this server offers as FHIR, truthfully: the CapabilityStatement and the definition of `$assess`."""
+
+from typing import Any
+
+ASSESS_PATH = "/fhir/OperationDefinition/assess"
+# Change with what is described, not with every start.
+_DATE = "2026-11-21"
+
+
+def capability_statement(base_url: str) -> dict[str, Any]:
+    """The R4 CapabilityStatement: one system-level operation, and no resource that can be read."""
+    return {
+        "resourceType": "CapabilityStatement",
+        "status": "active",
+        "date": _DATE,
+        "kind": "instance",
+        "software": {"name": "cds-server"},
+        "implementation": {"description": "Clinical decision support", "url": f"{base_url}/fhir"},
+        "fhirVersion": "4.0.1",
+        "format": ["application/fhir+json", "json"],
+        "rest": [
+            {
+                "mode": "server",
+                "documentation": (
+                    "Assesses one patient's record. CDS Hooks clients use /cds-services instead. Nothing sent "
+                    "here can be read back."
+                ),
+                "resource": [{"type": "OperationDefinition", "interaction": [{"code": "read"}]}],
+                "operation": [{"name": "assess", "definition": base_url + ASSESS_PATH}],
+            }
+        ],
+    }
+
+
+def operation_definition(base_url: str) -> dict[str, Any]:
+    """The R4 OperationDefinition of `$assess`."""
+    return {
+        "resourceType": "OperationDefinition",
+        "id": "assess",
+        "url": base_url + ASSESS_PATH,
+        "name": "Assess",
+        "title": "Assess one patient's record",
+        "status": "active",
+        "kind": "operation",
+        "date": _DATE,
+        "description": "Severity, need for immediate attention, escalation and what they rest on.",
+        "affectsState": False,
+        "code": "assess",
+        "system": True,
+        "type": False,
+        "instance": False,
+        "parameter": [
+            _parameter("bundle", "in", "Bundle", "1", "One patient's record; the Bundle itself is the body."),
+            _parameter("severity", "out", "Coding", "1", "One of five classes (urn:cds-server:severity)."),
+            _parameter("immediate-attention", "out", None, "1", "Decision and calibrated probability."),
+            _parameter("common", "out", "RiskAssessment", "1", "Common diseases by falling probability."),
+            _parameter("rare", "out", "RiskAssessment", "1", "Rare diseases by falling probability."),
+            _parameter("rare-alarm", "out", None, "1", "Decision and calibrated probability."),
+            _parameter("escalation", "out", "Coding", "1", "Whether and why to escalate."),
+            _parameter("explanation", "out", None, "1", "Rules, scores and the facts they rest on."),
+            _parameter(
+                "missing-information", "out", None, "1", "What the assessment did without.", minimum=0
+            ),
+            _parameter("unreadable", "out", None, "1", "What was sent and could not be used."),
+            _parameter("model", "out", None, "1", "Versions of model and knowledge."),
+        ],
+    }
+
+
+def _parameter(
+    name: str, use: str, kind: str | None, maximum: str, documentation: str, *, minimum: int = 1
+) -> dict[str, Any]:
+    parameter: dict[str, Any] = {
+        "name": name,
+        "use": use,
+        "min": minimum,
+        "max": maximum,
+        "documentation": documentation,
+    }
+    if kind is not None:
+        parameter["type"] = kind
+        return parameter
+    # FHIR (opd-2): a parameter without a type has parts.
+    part = {"name": "part", "use": use, "min": 0, "max": "*", "type": "Element"}
+    parameter["part"] = [part]
+    return parameter

@@ -1,0 +1,180 @@
+"""What surrounds every request: its id, its limits, browser access, safe headers, and refusals as answers.
+
+Pure ASGI applications, outermost first in `cds_server.app`.  None of them reads a body or knows what is
+in it.
+"""
+
+import re
+import secrets
+from collections.abc import Iterable
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cds_server.errors import BodyTooLarge, answer_for, refusal_for
+from cds_server.http import FHIR_JSON, Answer, send_answer
+
+_log = structlog.get_logger(__name__)
+_REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
+_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?\Z")
+_METHODS = b"GET, POST, HEAD, OPTIONS"
+_REQUEST_HEADERS = b"authorization, content-type, accept, accept-language, x-request-id"
+_EXPOSED = b"X-Request-Id, Retry-After, Location"
+
+# The interactive documentation loads scripts, everything else is data that must never be rendered.
+_SECURITY: tuple[tuple[bytes, bytes], ...] = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"cache-control", b"no-store"),
+    (b"referrer-policy", b"no-referrer"),
+)
+_NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
+_DOCUMENTATION = ("/docs", "/redoc")
+
+
+class RequestBoundary:
+    """Outermost: gives each request an id, adds the safe headers, and answers every error there is.
+
+    An id sent by the caller as ``X-Request-Id`` is kept when it is plain.  An unexpected error is logged
+    with the id and the error's type and place, never with its text, which could quote a record.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(scope)
+        scope["cds.request_id"] = request_id.decode()
+        documentation = scope["path"].startswith(_DOCUMENTATION)
+        started = False
+
+        async def with_headers(message: Message) -> None:
+            nonlocal started
+            if message["type"] == "http.response.start":
+                started = True
+                headers = message["headers"] = list(message.get("headers", ()))
+                headers.append((b"x-request-id", request_id))
+                headers.extend(_SECURITY)
+                if not documentation:
+                    headers.append(_NO_CONTENT)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, with_headers)
+        except Exception as error:  # noqa: BLE001 the boundary: nothing may pass it
+            if refusal_for(error) is None:
+                _log_unexpected(error, request_id.decode())
+            if started:
+                return  # nothing can be said any more; the server closes the connection
+            await send_refusal(with_headers, error, extra=scope.get("cds.cors", ()))
+
+
+class Cors:
+    """Browser access by origin; a preflight is answered here, without a token (Fetch standard)."""
+
+    def __init__(self, app: ASGIApp, *, origins: Iterable[str], local: bool) -> None:
+        self._app = app
+        self._origins = frozenset(origins)
+        self._local = local
+
+    def _allows(self, origin: str) -> bool:
+        return origin in self._origins or (self._local and bool(_LOCAL_ORIGIN.match(origin)))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        origin = asked = network = None
+        for name, value in scope["headers"]:
+            if name == b"origin":
+                origin = value
+            elif name == b"access-control-request-method":
+                asked = value
+            elif name == b"access-control-request-private-network":
+                network = value
+        if origin is None:
+            await self._app(scope, receive, send)
+            return
+        allowed = self._allows(origin.decode("latin-1"))
+        headers: list[tuple[bytes, bytes]] = [(b"vary", b"Origin")]
+        if allowed:
+            headers.append((b"access-control-allow-origin", origin))
+            headers.append((b"access-control-expose-headers", _EXPOSED))
+        if asked is not None and scope["method"] == "OPTIONS":
+            if allowed:
+                headers += [
+                    (b"access-control-allow-methods", _METHODS),
+                    (b"access-control-allow-headers", _REQUEST_HEADERS),
+                    (b"access-control-max-age", b"600"),
+                ]
+                if network is not None:
+                    # A page on the Internet (the Sandbox) that calls a server on this machine.
+                    headers.append((b"access-control-allow-private-network", b"true"))
+            await send({"type": "http.response.start", "status": 204, "headers": headers})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        scope["cds.cors"] = tuple(headers)
+
+        async def with_cors(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message.get("headers", ()), *headers]
+            await send(message)
+
+        await self._app(scope, receive, with_cors)
+
+
+class BodyLimit:
+    """Refuses bodies over the limit: at once when the length is declared, else while they stream in."""
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+        self._app = app
+        self._max = max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        for name, value in scope["headers"]:
+            # httptools has checked that it is a number; 18 digits are past any limit.
+            if name == b"content-length" and (len(value) > 18 or int(value) > self._max):
+                raise self._refusal()
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            if message["type"] == "http.request":
+                taken += len(message.get("body", b""))
+                if taken > self._max:
+                    raise self._refusal()
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _refusal(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self._max} bytes")
+
+
+async def send_refusal(send: Send, error: Exception, *, extra: Iterable[tuple[bytes, bytes]] = ()) -> None:
+    """Answer an error with its OperationOutcome."""
+    status, body, headers = answer_for(error)
+    more = tuple((name.lower().encode(), value.encode()) for name, value in headers.items())
+    await send_answer(send, Answer(body, status=status, media_type=FHIR_JSON, headers=(*more, *extra)))
+
+
+def _request_id(scope: Scope) -> bytes:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.match(value):
+            sent: bytes = value
+            return sent
+    return secrets.token_hex(16).encode()
+
+
+def _log_unexpected(error: Exception, request_id: str) -> None:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f"{trace.tb_frame.f_globals.get('__name__')}:{trace.tb_lineno}" if trace is not None else ""
+    _log.error("request.failed", request_id=request_id, error=type(error).__name__, place=place)

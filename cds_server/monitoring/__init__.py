@@ -1,0 +1,1 @@
+"""Operations: metrics, health, logging.  Counts and times only; nothing of a patient."""

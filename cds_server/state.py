@@ -1,0 +1,80 @@
+"""What the running server holds, typed: loaded once at start, passed to the slices, closed at the end."""
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from cds_server.audit import AuditTrail
+from cds_server.clock import Clock
+from cds_server.feedback.store import FeedbackStore
+from cds_server.monitoring.metrics import Metrics
+from cds_server.privacy import Pseudonymiser
+from cds_server.settings import Settings
+from fhir_adapters.chart_builder import ChartBuilder
+from fhir_adapters.client import FhirClient, FhirLimits
+from fhir_adapters.origin import AllowList
+from hooks.cards import CardSettings
+from hooks.texts import load as load_texts
+from models.engine import Engine
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """The loaded terminology and engines; immutable, so one may serve several applications."""
+
+    builder: ChartBuilder
+    engine: Engine
+
+    @classmethod
+    def load(cls) -> "Knowledge":
+        """Load and validate all packaged knowledge; raises what its loaders raise, naming file and row."""
+        builder = ChartBuilder.load()
+        load_texts()
+        return cls(builder, Engine.load(builder.tables.ontology))
+
+
+@dataclass(slots=True)
+class House:
+    """Everything a request handler may need."""
+
+    settings: Settings
+    clock: Clock
+    knowledge: Knowledge
+    trail: AuditTrail
+    pseudonymiser: Pseudonymiser
+    feedback: FeedbackStore
+    metrics: Metrics
+    fhir_servers: AllowList
+    card_settings: CardSettings
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))
+    _fhir: FhirClient | None = None
+
+    @property
+    def fhir(self) -> FhirClient:
+        """The FHIR client, made at its first use: a site that always prefetches never pays for TLS."""
+        if self._fhir is None:
+            settings = self.settings
+            limits = FhirLimits(
+                budget=settings.fhir_time_budget_ms / 1000,
+                pages=settings.fhir_max_pages,
+                response_bytes=settings.fhir_max_response_bytes,
+            )
+            self._fhir = FhirClient(limits, ca_file=settings.fhir_ca_file)
+        return self._fhir
+
+    async def apart(self, size: int, work: Callable[[], _T]) -> _T:
+        """Do pure work: here when its input is small, in a thread when it would hold others up."""
+        if size <= self.settings.inline_body_bytes:
+            return work()
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    async def close(self) -> None:
+        """Close connections and the thread, then the audit trail, last because others may still record."""
+        if self._fhir is not None:
+            await self._fhir.close()
+        self._thread.shutdown(wait=True)
+        await self.trail.close()
