@@ -15,8 +15,10 @@ from models.rules.actions import Actions
 from models.rules.complaints import ComplaintRisk
 from models.rules.currency import Currency
 from models.rules.immediate import PAIN, ImmediateModel, Weights
+from models.rules.order_rules import OrderRules
 from models.rules.red_flags import RedFlagRules
 from models.rules.scores import ScoreRules, ScoresResult
+from models.rules.scores.risk import ScoreRisk
 from models.rules.severity import SeverityRules
 from models.rules.terms import TermTable, fact_of, load_analytes
 
@@ -39,6 +41,7 @@ class Engine:
         actions: Actions,
         scores: ScoreRules,
         red_flags: RedFlagRules,
+        order_rules: OrderRules,
         complaints: ComplaintRisk,
         severity: SeverityRules,
         immediate: ImmediateModel,
@@ -51,6 +54,7 @@ class Engine:
         self._terms = terms
         self._scores = scores
         self._red_flags = red_flags
+        self._order_rules = order_rules
         self._complaints = complaints
         self._severity = severity
         self._immediate = immediate
@@ -72,9 +76,10 @@ class Engine:
             actions=actions,
             scores=ScoreRules.load(),
             red_flags=red_flags,
+            order_rules=OrderRules.load(terms, actions),
             complaints=ComplaintRisk.load(ontology),
             severity=SeverityRules.load(),
-            immediate=ImmediateModel(Weights.load(), analytes),
+            immediate=ImmediateModel(Weights.load(), ScoreRisk.load(), analytes),
             knowledge_id=f"rules-{VERSION}+sha256.{tables.digest()}",
         )
 
@@ -104,6 +109,7 @@ class Engine:
         )
         severity, probabilities = self._severity.probabilities(situation)
         decision = decide(self.settings, results, (EngineVote("rules", severity, immediate.probability),))
+        recommendations = recommend(chart, self.actions, self._scores, results)
         return Assessment(
             severity=decision.severity,
             severity_probabilities=probabilities,
@@ -113,8 +119,8 @@ class Engine:
             scores=scored.scores,
             red_flags=visible,
             critical_values=scored.critical_values,
-            recommendations=recommend(chart, self.actions, self._scores, results),
-            order_concerns=(),
+            recommendations=recommendations,
+            order_concerns=self._order_rules.review(chart, currency, results, recommendations),
             common=(),
             rare=(),
             rare_alarm=decision.rare_alarm,

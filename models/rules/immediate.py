@@ -16,6 +16,7 @@ from models.assessment import Contribution, CriticalValue, Fact, RedFlag, Score,
 from models.rules import tables
 from models.rules.complaints import Complaint
 from models.rules.errors import RulesInvalid
+from models.rules.scores.risk import ScoreRisk
 from models.rules.terms import Analyte, fact_of
 
 FILE = "immediate.toml"
@@ -49,8 +50,6 @@ class Weights(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     red_flag: dict[str, float]
     critical_value: dict[str, float]
     score: dict[str, float]
-    score_point: dict[str, float]
-    score_zero: dict[str, float]
     complaint: dict[str, float]
     age: tuple[AgeBand, ...]
     pain: tuple[PainBand, ...]
@@ -111,8 +110,9 @@ class Immediate(msgspec.Struct, frozen=True):
 class ImmediateModel:
     """The weights, prepared; immutable."""
 
-    def __init__(self, weights: Weights, analytes: dict[str, Analyte]) -> None:
+    def __init__(self, weights: Weights, risk: ScoreRisk, analytes: dict[str, Analyte]) -> None:
         self._analytes = analytes
+        self._risk = risk
         self._base = {name: math.log(p / (1 - p)) for name, p in weights.base.items()}
         self._weights = weights
         self._levels = {int(level): weight for level, weight in weights.complaint.items()}
@@ -171,18 +171,21 @@ class ImmediateModel:
         """The weight of a score, shared among its parameters by their points."""
         if score.stale:
             return None
-        weights = self._weights
-        weight = weights.score[score.urgency] if score.urgency is not None else 0.0
-        weight = max(weight, weights.score_point.get(score.id, 0.0) * score.value)
         scored = [part for part in score.parts if part.fact is not None]
         if not scored:
             return None
-        if score.value == 0 and score.complete and weight == 0.0:
-            weight = weights.score_zero.get(score.id, 0.0)
+        # A risk of the score's own table speaks relative to the emergency setting, where scores were studied.
+        risk = self._risk.of(score)
+        if risk is not None:
+            weight = math.log(risk / (1 - risk)) - self._base["emergency"]
+            if weight < 0 and not score.complete:
+                return None
+        else:
+            weight = self._weights.score[score.urgency] if score.urgency is not None else 0.0
         if weight == 0.0:
             return None
         points = sum(part.points for part in scored if part.points > 0)
-        if points > 0:
+        if points > 0 and weight > 0:
             return Evidence(
                 weight,
                 tuple([(part.points / points, part.fact) for part in scored if part.points > 0]),  # type: ignore[misc]

@@ -1,0 +1,360 @@
+"""Reviews drafted orders against the record (order-select): allergy, contraindication, duplicate, missing.
+
+Responsible for ``data/order_rules.toml`` (drugs and tests against what the chart says) and for the
+three built-in questions: is the patient allergic to this substance or class, is the order needless,
+does the record ask for a test that nobody drafted.  Only the drafts the clinician has just selected
+are judged when there is a selection; the other drafts are context.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+
+from fhir_adapters.chart import Medication, Order, PatientChart
+from models.assessment import CriticalValue, Fact, OrderConcern, Recommendation, RedFlag, Score, Urgency
+from models.policy import URGENCY_RANK, RuleResults
+from models.rules import tables
+from models.rules.actions import Actions
+from models.rules.conditions import Condition, Population, compile_condition
+from models.rules.currency import Currency
+from models.rules.errors import RulesInvalid
+from models.rules.terms import Hits, TermTable, fact_of
+
+FILE = "order_rules.toml"
+# Two drugs of one chemical subgroup (ATC level 4) are alike enough to ask; grade C: estimate of this project.
+SUBGROUP = 5
+SUBSTANCE = 7
+BUILT_IN = (
+    "allergy-same-drug",
+    "allergy-same-class",
+    "duplicate-test",
+    "duplicate-drug",
+    "duplicate-drug-class",
+    "missing-test",
+)
+OWN_SOURCE = "grade C: estimate of this project"
+# Insulins, electrolytes, fluids, vaccines and local treatments are combined on purpose.
+_COMBINED_ON_PURPOSE = ("A10A", "B05", "J07", "D", "S", "A12", "V")
+
+
+class OrderRule(msgspec.Struct, frozen=True, gc=False):
+    """One compiled rule: a drug (ATC prefixes) or a test (actions) against a condition of the chart."""
+
+    id: str
+    order: int
+    kind: Literal["allergy", "contraindicated"]
+    urgency: Urgency
+    drugs: tuple[str, ...]
+    tests: frozenset[str]
+    population: Population
+    condition: Condition | None
+    actions: tuple[str, ...]
+    source: str
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    id: str
+    kind: Literal["allergy", "contraindicated"]
+    urgency: Urgency
+    grade: Literal["A", "B", "C"]
+    source: str
+    drugs: tuple[str, ...] = ()
+    tests: tuple[str, ...] = ()
+    population: Population = Population()
+    actions: tuple[str, ...] = ()
+    when: dict[str, Any] | None = None
+
+
+class OrderRules:
+    """All order rules, compiled; immutable and shared by all requests."""
+
+    def __init__(self, rules: tuple[OrderRule, ...], terms: TermTable, actions: Actions) -> None:
+        self.rules = rules
+        self._terms = terms
+        self._actions = actions
+        by_drug: dict[str, list[OrderRule]] = {}
+        by_test: dict[str, list[OrderRule]] = {}
+        for rule in rules:
+            for prefix in rule.drugs:
+                by_drug.setdefault(prefix, []).append(rule)
+            for name in rule.tests:
+                by_test.setdefault(name, []).append(rule)
+        self._by_drug = by_drug
+        self._by_test = by_test
+
+    @classmethod
+    def load(cls, terms: TermTable, actions: Actions) -> "OrderRules":
+        """Read, check and compile the packaged rules; raises `RulesInvalid` naming file and id."""
+        return cls.from_data(tables.read_toml(FILE), terms, actions)
+
+    @classmethod
+    def from_data(cls, raw: dict[str, Any], terms: TermTable, actions: Actions) -> "OrderRules":
+        """The same from data already read."""
+        rules: dict[str, OrderRule] = {}
+        for position, item in enumerate(raw.get("rule", ()), start=1):
+            name = str(item.get("id", f"entry {position}"))
+            if name in rules or name in BUILT_IN:
+                raise RulesInvalid(FILE, name, "the id stands twice")
+            rules[name] = _compile(item, name, position, terms, actions)
+        if not rules:
+            raise RulesInvalid(FILE, "whole file", "no rules")
+        return cls(tuple(rules.values()), terms, actions)
+
+    def review(
+        self,
+        chart: PatientChart,
+        currency: Currency,
+        results: RuleResults,
+        recommendations: tuple[Recommendation, ...],
+    ) -> tuple[OrderConcern, ...]:
+        """What to say of the drafted orders, gravest first; nothing when nothing is drafted."""
+        drafts = [order for order in chart.orders if order.draft]
+        if not drafts:
+            return ()
+        judged = [order for order in drafts if order.selected] or drafts
+        # A drug that is drafted too is taken for one the patient is going to take.
+        planned = tuple(
+            [
+                Medication(order.label, True, (order.reference,), atc=order.atc)
+                for order in drafts
+                if order.atc
+            ]
+        )
+        plan = msgspec.structs.replace(chart, medications=chart.medications + planned) if planned else chart
+        hits = self._terms.match(plan, currency)
+        found: list[tuple[int, int, OrderConcern]] = []
+        for order in judged:
+            for concern in self._judge(order, chart, hits):
+                found.append((URGENCY_RANK[concern.urgency], len(found), concern))
+        for concern in self._missing(drafts, results, recommendations):
+            found.append((URGENCY_RANK[concern.urgency], len(found), concern))
+        found.sort(key=_place)
+        return tuple([concern for _, _, concern in found])
+
+    def _judge(self, order: Order, chart: PatientChart, hits: Hits) -> list[OrderConcern]:
+        concerns: list[OrderConcern] = []
+        allergy = _allergy(order, chart)
+        if allergy is not None:
+            concerns.append(allergy)
+        tests = {action.id for action in self._actions.matching(order)} if not order.atc else set()
+        rules: dict[int, OrderRule] = {}
+        for code in order.atc:
+            for length in range(1, len(code) + 1):
+                for rule in self._by_drug.get(code[:length], ()):
+                    rules[rule.order] = rule
+        for name in tests:
+            for rule in self._by_test.get(name, ()):
+                rules[rule.order] = rule
+        for _, rule in sorted(rules.items()):
+            concern = self._apply(rule, order, chart, hits)
+            # The built-in allergy question has already said it when the very class is on record.
+            if concern is not None and not (rule.kind == "allergy" and allergy is not None):
+                concerns.append(concern)
+        duplicate = _duplicate_drug(order, chart) if order.atc else self._duplicate_test(order, tests, chart)
+        if duplicate is not None:
+            concerns.append(duplicate)
+        return concerns
+
+    def _apply(self, rule: OrderRule, order: Order, chart: PatientChart, hits: Hits) -> OrderConcern | None:
+        if not rule.population.fits(chart.subject):
+            return None
+        facts: list[Fact] = []
+        condition = rule.condition
+        if condition is not None:
+            if not condition.met_now(hits):
+                return None
+            own = (order.reference,)
+            analytes = self._terms.analytes
+            evidence = [
+                item
+                for item in condition.evidence(hits)
+                if not (isinstance(item, Medication) and item.sources == own)
+            ]
+            # Only the order itself speaks for the condition: a drug is no reason against itself.
+            if not evidence:
+                return None
+            facts = [fact_of(item, analytes) for item in evidence]
+        facts.extend(rule.population.facts(chart.subject))
+        return OrderConcern(
+            rule.kind,
+            rule.id,
+            order.reference,
+            order.label,
+            rule.urgency,
+            tuple(facts),
+            rule.actions,
+            rule.source,
+        )
+
+    def _duplicate_test(self, order: Order, tests: set[str], chart: PatientChart) -> OrderConcern | None:
+        """A test whose recent result is still good, or that is on order already."""
+        earlier = [other for other in chart.orders if not other.draft]
+        for name, action in self._actions.by_id.items():
+            if name not in tests or not action.kind.startswith("order-"):
+                continue
+            reference = self._actions.already(name, chart, chart.at)
+            if reference is None:
+                continue
+            fact = self._answer(reference, action.answered_by, chart, earlier)
+            return OrderConcern(
+                "duplicate",
+                "duplicate-test",
+                order.reference,
+                order.label,
+                "soon",
+                (fact,),
+                source=action.source,
+            )
+        return None
+
+    def _answer(
+        self, reference: str, loincs: tuple[str, ...], chart: PatientChart, earlier: list[Order]
+    ) -> Fact:
+        """The fact behind the reference that answers an order."""
+        for loinc in loincs:
+            for measurement in chart.measurements.get(loinc, ()):
+                if measurement.source == reference:
+                    return fact_of(measurement, self._terms.analytes)
+            for coded in chart.coded.get(loinc, ()):
+                if coded.source == reference:
+                    return fact_of(coded, self._terms.analytes)
+        for other in earlier:
+            if other.reference == reference:
+                code = other.loinc or (other.codes[0].rpartition("|")[2] if other.codes else "")
+                return Fact("procedure", code, other.label, (reference,), time=other.time)
+        for procedure in chart.procedures:
+            if reference in procedure.sources:
+                code = procedure.codes[0].rpartition("|")[2] if procedure.codes else ""
+                return Fact("procedure", code, procedure.label, (reference,), time=procedure.time)
+        return Fact("procedure", "", reference, (reference,))
+
+    def _missing(
+        self, drafts: list[Order], results: RuleResults, recommendations: tuple[Recommendation, ...]
+    ) -> list[OrderConcern]:
+        """Tests that something immediate or urgent asks for, which are neither drafted nor answered."""
+        drafted = {action.id for order in drafts for action in self._actions.matching(order)}
+        reasons: dict[str, RedFlag | CriticalValue | Score] = {flag.id: flag for flag in results.red_flags}
+        for value in results.critical_values:
+            reasons.setdefault(value.id, value)
+        for score in results.scores:
+            reasons.setdefault(score.id, score)
+        concerns: list[OrderConcern] = []
+        for recommendation in recommendations:
+            action = self._actions.by_id[recommendation.action]
+            if (
+                recommendation.urgency not in ("immediate", "urgent")
+                or not action.kind.startswith("order-")
+                or action.id in drafted
+                or recommendation.already is not None
+            ):
+                continue
+            reason = reasons.get(recommendation.because[0])
+            concerns.append(
+                OrderConcern(
+                    "missing",
+                    "missing-test",
+                    "",
+                    "",
+                    recommendation.urgency,
+                    _facts_of(reason),
+                    (action.id,),
+                    reason.source if reason is not None else action.source,
+                )
+            )
+        return concerns
+
+
+def _facts_of(reason: RedFlag | CriticalValue | Score | None) -> tuple[Fact, ...]:
+    if isinstance(reason, RedFlag):
+        return reason.facts
+    if isinstance(reason, CriticalValue):
+        return (reason.fact,)
+    if isinstance(reason, Score):
+        return tuple([part.fact for part in reason.parts if part.fact is not None and part.points > 0])
+    return ()
+
+
+def _place(item: tuple[int, int, OrderConcern]) -> tuple[int, int]:
+    return item[0], item[1]
+
+
+def _allergy(order: Order, chart: PatientChart) -> OrderConcern | None:
+    """A recorded allergy to the substance (ATC level 5) or its chemical subgroup (level 4)."""
+    best: OrderConcern | None = None
+    for allergy in chart.allergies:
+        if allergy.absent:
+            continue
+        for code in order.atc:
+            for other in allergy.atc:
+                same_drug = len(code) >= SUBSTANCE and code == other
+                same_class = len(other) >= SUBGROUP and code[:SUBGROUP] == other[:SUBGROUP]
+                if not (same_drug or same_class):
+                    continue
+                rule = "allergy-same-drug" if same_drug else "allergy-same-class"
+                if best is not None and (best.rule == "allergy-same-drug" or not same_drug):
+                    continue
+                fact = Fact("allergy", other, allergy.label, allergy.sources)
+                best = OrderConcern(
+                    "allergy",
+                    rule,
+                    order.reference,
+                    order.label,
+                    "immediate",
+                    (fact,),
+                    source="NICE CG183 (do not give a drug of a class the person is allergic to)",
+                )
+    return best
+
+
+def _duplicate_drug(order: Order, chart: PatientChart) -> OrderConcern | None:
+    """The same substance, or another of its chemical subgroup, that the patient takes already."""
+    if any(code.startswith(_COMBINED_ON_PURPOSE) for code in order.atc):
+        return None
+    for length, rule in ((SUBSTANCE, "duplicate-drug"), (SUBGROUP, "duplicate-drug-class")):
+        wanted = {code[:length] for code in order.atc if len(code) >= length}
+        for drug in chart.medications:
+            if not drug.active or drug.sources == (order.reference,):
+                continue
+            shared = next(
+                (code for code in drug.atc if len(code) >= length and code[:length] in wanted), None
+            )
+            if shared is not None:
+                fact = Fact("medication", shared, drug.label, drug.sources, time=drug.time)
+                return OrderConcern(
+                    "duplicate", rule, order.reference, order.label, "soon", (fact,), source=OWN_SOURCE
+                )
+    return None
+
+
+def _compile(item: dict[str, Any], name: str, position: int, terms: TermTable, actions: Actions) -> OrderRule:
+    try:
+        entry = msgspec.convert(item, _Entry)
+    except msgspec.ValidationError as problem:
+        raise RulesInvalid(FILE, name, str(problem)) from problem
+    if not tables.KEBAB.match(entry.id):
+        raise RulesInvalid(FILE, name, "the id is not kebab-case")
+    if not entry.drugs and not entry.tests:
+        raise RulesInvalid(FILE, name, "it is about no drug and no test")
+    if not entry.source:
+        raise RulesInvalid(FILE, name, "source is empty")
+    for code in entry.drugs:
+        if not tables.ATC.match(code):
+            raise RulesInvalid(FILE, name, f"drugs: {code!r} is not spelt as an ATC code")
+    actions.require(entry.tests, FILE, name)
+    actions.require(entry.actions, FILE, name)
+    entry.population.check(FILE, name)
+    if entry.when is None and entry.population == Population():
+        raise RulesInvalid(FILE, name, "it would hold for every patient")
+    condition = None if entry.when is None else compile_condition(entry.when, terms, FILE, name)
+    return OrderRule(
+        id=entry.id,
+        order=position,
+        kind=entry.kind,
+        urgency=entry.urgency,
+        drugs=entry.drugs,
+        tests=frozenset(entry.tests),
+        population=entry.population,
+        condition=condition,
+        actions=entry.actions,
+        source=f"{entry.source} (grade {entry.grade})",
+    )
