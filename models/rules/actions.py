@@ -39,11 +39,13 @@ class Action(msgspec.Struct, frozen=True, gc=False):
     source: str
     answered_by: tuple[str, ...] = ()
     within_hours: float = 0.0
+    also_ordered_as: tuple[str, ...] = ()
 
     @property
     def order_keys(self) -> frozenset[str]:
         """The ``"system|code"`` pairs of an order for this action."""
-        return frozenset(f"{system}|{code}" for system, code, _ in self.codings)
+        own = [f"{system}|{code}" for system, code, _ in self.codings]
+        return frozenset([*own, *self.also_ordered_as])
 
 
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
@@ -54,6 +56,7 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     source: str
     answered_by: tuple[str, ...] = ()
     within_hours: float = 0.0
+    also_ordered_as: tuple[str, ...] = ()
 
 
 class Actions:
@@ -82,6 +85,7 @@ class Actions:
                 entry.source,
                 entry.answered_by,
                 entry.within_hours,
+                entry.also_ordered_as,
             )
         return cls(actions)
 
@@ -150,6 +154,11 @@ def _check(entry: _Entry, twice: bool) -> None:
             raise RulesInvalid(FILE, entry.id, f"{code!r} is not a code of {system}")
         if not display:
             raise RulesInvalid(FILE, entry.id, f"{code} has no display")
+    for pair in entry.also_ordered_as:
+        system, _, code = pair.partition("|")
+        valid = {LOINC: tables.loinc_valid, SNOMED: tables.sctid_valid}.get(system)
+        if valid is None or not valid(code):
+            raise RulesInvalid(FILE, entry.id, f"also_ordered_as: {pair!r} is not a valid code")
     for code in entry.answered_by:
         if not tables.loinc_valid(code):
             raise RulesInvalid(FILE, entry.id, f"{code!r} is not a LOINC code")
