@@ -1,0 +1,119 @@
+"""Cutting clinical free text into words with their places, folded and stemmed for comparison.
+
+Responsible for what counts as a word, a break or a joiner; it knows no clinical meaning.  Every step
+is linear in the length of the text.
+"""
+
+import re
+import unicodedata
+from collections.abc import Collection
+from typing import NamedTuple
+
+# What stands between two words: nothing of note, a comma-like pause, a colon, or the end of a sentence.
+NO_BREAK, COMMA, COLON, SENTENCE = 0, 1, 2, 3
+AND, OR = "&", "|"
+
+_WORD = r"[^\W_](?:[^\W_]|[\u0300-\u036f])*"
+_TOKEN = re.compile(
+    r"(?:[^\W\d_]\.){2,}(?![^\W\d_]{2})"  # S.O.B.
+    r"|\d+[.,]\d+"  # 38.5
+    rf"|{_WORD}(?:['\u2019]{_WORD})*"
+    r"|[.,;:!?()\[\]&+\n\r|\u00bf\u00a1]"
+)
+_BREAKS = {",": COMMA, "(": COMMA, ")": COMMA, "[": COMMA, "]": COMMA, ":": COLON}
+_BREAKS |= {".": SENTENCE, ";": SENTENCE, "!": SENTENCE, "\n": SENTENCE, "\r": SENTENCE, "|": SENTENCE}
+_BREAKS |= {"\u00bf": NO_BREAK, "\u00a1": NO_BREAK}
+_AND = frozenset({"and", "y", "e", "&", "+"})
+_OR = frozenset({"or", "nor", "ni", "o", "u"})
+_KEEP_FINAL_S = ("ss", "us", "is")
+_SIBILANT_PLURALS = ("shes", "sses", "xes", "zes")
+
+
+class Tokens(NamedTuple):
+    """The words of a text in parallel lists.
+
+    `words` are folded, `stems` further reduced for look-up, `starts`/`ends` their places in the text,
+    `breaks` the break before each word, `asked` whether a question mark touches it: -1 before,
+    1 after, 0 not.
+    """
+
+    words: list[str]
+    stems: list[str]
+    starts: list[int]
+    ends: list[int]
+    breaks: list[int]
+    asked: list[int]
+
+
+def fold(word: str) -> str:
+    """`word` in small letters without accents, apostrophes, dots or possessive ``'s``."""
+    if not word.isascii():
+        decomposed = unicodedata.normalize("NFKD", word.replace("\u2019", "'").casefold())
+        # A second pass, since casefold of a decomposed letter may bring a mark or a capital back.
+        word = "".join(c for c in decomposed if not unicodedata.combining(c))
+    word = word.lower()
+    if "'" in word:
+        word = word.removesuffix("'s").replace("'", "")
+    return word
+
+
+def stem(word: str) -> str:
+    """`word` (folded) without its English or Spanish plural ending, the same for singular and plural.
+
+    Only plurals and a final ``e`` of longer words go; other endings carry meaning in clinical words.
+    """
+    size = len(word)
+    if size > 3 and word[-1] == "s" and not word.endswith(_KEEP_FINAL_S):
+        if size > 4 and word.endswith("ies"):
+            return word[:-3] + "y"
+        word = word[:-2] if (size > 6 and word[-2] == "e") or word.endswith(_SIBILANT_PLURALS) else word[:-1]
+    return word[:-1] if len(word) > 5 and word[-1] == "e" else word
+
+
+def tokenize(text: str, dotted: Collection[str] = ()) -> Tokens:
+    """The words of `text`; a dot after a word of `dotted` or a single letter does not end a sentence."""
+    words: list[str] = []
+    stems: list[str] = []
+    starts: list[int] = []
+    ends: list[int] = []
+    breaks: list[int] = []
+    asked: list[int] = []
+    gap, question = NO_BREAK, 0
+    for found in _TOKEN.finditer(text):
+        raw = found[0]
+        if not raw[0].isalnum() and raw not in "&+":
+            if raw == "?":
+                touches = bool(words) and found.start() == ends[-1]
+                if touches:
+                    asked[-1], gap = 1, max(gap, COMMA)
+                else:
+                    question = -1
+            elif raw != "." or not words or found.start() != ends[-1] or not _short(words[-1], dotted):
+                gap = max(gap, _BREAKS[raw])
+            continue
+        word = fold(raw.replace(".", "") if raw[-1] == "." else raw)
+        if not word:
+            continue
+        words.append(word)
+        stems.append(AND if word in _AND else OR if word in _OR else stem(word))
+        starts.append(found.start())
+        ends.append(found.end())
+        breaks.append(gap)
+        asked.append(question)
+        gap, question = NO_BREAK, 0
+    return Tokens(words, stems, starts, ends, breaks, asked)
+
+
+def _short(word: str, dotted: Collection[str]) -> bool:
+    return len(word) == 1 or word in dotted
+
+
+def look_up_key(stems: list[str], ordered: Collection[str]) -> str:
+    """The key under which a group of stems is filed: their order does not count ("pain in leg",
+    "leg pain"), unless one of them is in `ordered` (a negator: "no appetite" is not "appetite, no")."""
+    if len(stems) == 1:
+        return stems[0]
+    for one in stems:
+        if one in ordered:
+            return " ".join(stems)
+    return " ".join(sorted(stems))
