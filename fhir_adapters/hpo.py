@@ -48,6 +48,7 @@ class Ontology:
         version: str,
         labels: dict[str, str],
         parents: dict[str, tuple[str, ...]],
+        *,
         replaced: dict[str, str],
         spanish: dict[str, str],
         source: Traversable,
@@ -223,4 +224,11 @@ def load_ontology() -> Ontology:
         for parent in above_ids:
             if parent not in labels:
                 raise TerminologyInvalid(COMPILED, 0, f"parent {parent!r} is not a term")
-    return Ontology(heading[1], labels, parents, replaced, _spanish(folder / SPANISH, labels), source)
+    return Ontology(
+        heading[1],
+        labels,
+        parents,
+        replaced=replaced,
+        spanish=_spanish(folder / SPANISH, labels),
+        source=source,
+    )

@@ -180,7 +180,7 @@ def compile_categories() -> bytes:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(("category", "label"))
-    for code in sorted(c for c in icd.get_all_codes(with_dots=True) if icd.is_category(c)):
+    for code in sorted({c for c in icd.get_all_codes(with_dots=True) if icd.is_category(c)}):
         writer.writerow((code, icd.get_description(code)))
     return out.getvalue().encode()
 

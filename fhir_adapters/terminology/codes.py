@@ -26,7 +26,7 @@ _PERMUTE = (
     "2793806415",
     "7046913258",
 )
-_ICD10 = re.compile(r"[A-Z][0-9][0-9A-Z](?:\.[0-9A-Z]{1,4})?")
+_ICD10 = re.compile(r"[A-Z][0-9A][0-9A-Z](?:\.[0-9A-Z]{1,4})?")
 
 
 def verhoeff_valid(digits: str) -> bool:
@@ -38,7 +38,7 @@ def verhoeff_valid(digits: str) -> bool:
 
 
 def is_sctid(code: str) -> bool:
-    """Whether `code` has the form of a SNOMED CT concept identifier: digits, partition 00 or 10, check digit."""
+    """Whether `code` is shaped as a SNOMED CT concept id (digits, partition 00 or 10, check digit)."""
     return (
         6 <= len(code) <= 18
         and code.isascii()
