@@ -41,11 +41,11 @@ class CallContext(msgspec.Struct, frozen=True):
         """Date of the data, version of the knowledge, publications, and the limits of the advice."""
         texts = self.texts
         assessment = self.assessment
-        learned = bool(assessment.model) and assessment.model != assessment.knowledge
+        learned = bool(assessment.model) and not assessment.model.startswith("rules")
         cited = "; ".join(dict.fromkeys([source for source in sources if source]))
         basis = texts["card.basis_model" if learned else "card.basis"].format(
             at=texts.moment(self.chart.at),
-            knowledge=escape(assessment.knowledge),
+            knowledge=escape(assessment.knowledge, 24),
             model=escape(assessment.model),
         )
         if cited:

@@ -58,7 +58,7 @@ def cards(
     found = [(_rank(concerns), _unsafe_card(context, concerns)) for concerns in orders]
     if missing:
         missing.sort(key=_one_rank)
-        found.append((_rank(missing), _missing_card(context, missing)))
+        found.append((max(_rank(missing), RANK["urgent"]), _missing_card(context, missing)))
     if duplicate:
         found.append((RANK["soon"], _duplicate_card(context, duplicate)))
     found.sort(key=lambda entry: entry[0])
@@ -199,7 +199,8 @@ def _missing_card(context: CallContext, concerns: list[OrderConcern]) -> Card:
         seed=context.seed,
         key="missing|" + "|".join([f"{c.rule}:{','.join(c.actions)}" for c in concerns]),
         summary=summary,
-        indicator=INDICATOR[_rank(concerns)],
+        # What is grave is said as such by diagnostic-assessment; here a reminder while ordering.
+        indicator=INDICATOR[max(_rank(concerns), RANK["urgent"])],
         detail="\n\n".join(parts),
         source=context.source("order-missing"),
         suggestions=suggestions,
