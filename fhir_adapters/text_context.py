@@ -96,10 +96,10 @@ def _scope_end(tokens: Tokens, hits: list[CueHit], number: int, mark: int) -> in
     for place in range(number + 1, len(hits)):
         later = hits[place]
         kind = later.cue.kind
-        if kind == "terminator" or (kind == "now" and mark & _PAST) or _MARKS.get(kind) == mark:
-            if later.cue.pre or kind in _LIMITS:
-                limit = later.first
-                break
+        closes = kind == "terminator" or (kind == "now" and mark & _PAST)
+        if closes or (later.cue.pre and _MARKS.get(kind) == mark):
+            limit = later.first
+            break
     for at in range(start, limit):
         if tokens.breaks[at] == SENTENCE:
             limit = at

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from fhir_adapters.hpo import Ontology
 from fhir_adapters.text_sites import Hit
 from fhir_adapters.text_tables import Concept, Sites
-from fhir_adapters.text_tokens import AND, COMMA, OR, SENTENCE, Tokens, look_up_key, stem, tokenize
+from fhir_adapters.text_tokens import AND, COMMA, OR, SENTENCE, Tokens, look_up_key, name_stems, stem
 from fhir_adapters.text_typos import Corrector
 
 # Longer names are left out: nobody types them into a complaint.
@@ -30,6 +30,7 @@ class Lexicon:
         "_modifiers",
         "_negators",
         "_spanish",
+        "_stems",
         "_time",
         "_vocabulary",
         "dotted",
@@ -53,6 +54,7 @@ class Lexicon:
         self._negators = words["negator"]
         self._spanish = words["spanish"]
         self._cues = cue_words
+        self._stems: dict[str, str] = {}  # of words met while building
         self.dotted = words["dotted"]
         self.pairs = sites.pairs
         by_key: dict[str, _Known] = {}
@@ -82,6 +84,7 @@ class Lexicon:
             key = self._key(name)
             if key and key not in stop and AND not in key and OR not in key and key.count(" ") < LONGEST_NAME:
                 by_key.setdefault(key, ids[term_id])
+        self._stems = {}
         self._by_key = by_key
         shared: dict[str, str] = {}
         self._vocabulary = frozenset(shared.setdefault(one, one) for key in by_key for one in key.split(" "))
@@ -89,8 +92,7 @@ class Lexicon:
         self._corrector = Corrector(targets, frozenset(map(stem, common)) | common)
 
     def _key(self, phrase: str) -> str:
-        fillers = self._fillers
-        return look_up_key([one for one in tokenize(phrase).stems if one not in fillers], self._negators)
+        return look_up_key(name_stems(phrase, self._stems, self._fillers), self._negators)
 
     def find(self, tokens: Tokens) -> tuple[list[Hit], list[bool]]:
         """The names in `tokens`, longest first, without overlaps, in order of place; and for each word
@@ -109,10 +111,8 @@ class Lexicon:
         for size, first, last, known in candidates:
             if True in taken[first : last + 1]:
                 continue
-            if not isinstance(known, str):
-                known = self._guarded(known, tokens, stems, first, last)
-                if not known:
-                    continue
+            if not isinstance(known, str) and not self._may_count(known[0].guard, tokens, stems, first, last):
+                continue
             taken[first : last + 1] = [True] * (last + 1 - first)
             hits.append(Hit(first, last, known, -size))
         hits.sort(key=lambda hit: hit.first)
@@ -155,12 +155,10 @@ class Lexicon:
                 if known is not None:
                     candidates.append((-len(group), first, at, known))
 
-    def _guarded(
-        self, concepts: tuple[Concept, ...], tokens: Tokens, stems: list[str], first: int, last: int
-    ) -> tuple[Concept, ...]:
-        guard = concepts[0].guard
+    def _may_count(self, guard: str, tokens: Tokens, stems: list[str], first: int, last: int) -> bool:
+        """Whether a phrase with this guard (see `Concept`) may count where it stands."""
         if not guard:
-            return concepts
+            return True
         begin, end = first, last + 1
         limit = SENTENCE if guard == "not-spanish" else COMMA
         while begin > 0 and tokens.breaks[begin] < limit:
@@ -171,7 +169,7 @@ class Lexicon:
             word = tokens.words[at]
             if guard == "not-spanish":
                 if word in self._spanish:
-                    return ()
+                    return False
             elif not (
                 word in self._time
                 or word in self._cues
@@ -180,12 +178,9 @@ class Lexicon:
                 or word[0].isdigit()
                 or stems[at] in (AND, OR)
             ):
-                return ()
-        return concepts
+                return False
+        return True
 
 
 def _broken(breaks: list[int], previous: int, at: int) -> bool:
-    for place in range(previous + 1, at + 1):
-        if breaks[place]:
-            return True
-    return False
+    return breaks[at] > 0 if at == previous + 1 else any(breaks[previous + 1 : at + 1])

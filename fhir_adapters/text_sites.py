@@ -56,7 +56,7 @@ def compose(hits: list[Hit], tokens: Tokens, text: str, lexicon: "Lexicon") -> N
                 located[number] = _join(hits, number, place, lexicon)
     for number, hit in enumerate(hits):
         if hit.symptom and number not in located:
-            _inherit(hits, number, located, tokens, text, lexicon)
+            _inherit(hits, number, located=located, tokens=tokens, text=text, lexicon=lexicon)
     for number, hit in enumerate(hits):
         if hit.site:
             _give_symptom(hits, number, tokens, text, lexicon)
@@ -114,7 +114,7 @@ def _site_within(hit: Hit, tokens: Tokens, lexicon: "Lexicon") -> str | None:
 
 
 def _inherit(
-    hits: list[Hit], number: int, located: dict[int, str], tokens: Tokens, text: str, lexicon: "Lexicon"
+    hits: list[Hit], number: int, *, located: dict[int, str], tokens: Tokens, text: str, lexicon: "Lexicon"
 ) -> None:
     """ "leg pain and swelling", "pain and swelling of the leg": the neighbour's site counts for both."""
     for other in (number - 1, number + 1):

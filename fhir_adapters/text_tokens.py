@@ -95,13 +95,34 @@ def tokenize(text: str, dotted: Collection[str] = ()) -> Tokens:
         if not word:
             continue
         words.append(word)
-        stems.append(AND if word in _AND else OR if word in _OR else stem(word))
+        stems.append(_stem_of(word))
         starts.append(found.start())
         ends.append(found.end())
         breaks.append(gap)
         asked.append(question)
         gap, question = NO_BREAK, 0
     return Tokens(words, stems, starts, ends, breaks, asked)
+
+
+def _stem_of(word: str) -> str:
+    return AND if word in _AND else OR if word in _OR else stem(word)
+
+
+def name_stems(name: str, known: dict[str, str], leave_out: Collection[str]) -> list[str]:
+    """The stems of `tokenize(name)` without those to `leave_out`; `known` remembers words seen before."""
+    stems: list[str] = []
+    for raw in _TOKEN.findall(name):
+        one = known.get(raw)
+        if one is None:
+            one = (
+                _stem_of(fold(raw.replace(".", "") if raw[-1] == "." else raw))
+                if raw[0].isalnum() or raw in "&+"
+                else ""
+            )
+            one = known[raw] = "" if one in leave_out else one
+        if one:
+            stems.append(one)
+    return stems
 
 
 def _short(word: str, dotted: Collection[str]) -> bool:
