@@ -259,7 +259,9 @@ def _unknown_lines(members: Group, context: CallContext, *, first: bool) -> list
             said.update(value.missing)
             name = texts.get(f"score.{value.id}.name", value.id)
             lines.append(
-                texts["card.partial"].format(score=name, parts=wording.parameters(value.missing, texts))
+                texts["card.partial" if wording.is_sum(value) else "card.partial_other"].format(
+                    score=name, parts=wording.parameters(value.missing, texts)
+                )
             )
     ids = {name for statement in members.statements for name in _names_of(statement)}
     others = [

@@ -62,12 +62,19 @@ def when(time: datetime | None, at: datetime, texts: Texts) -> str:
     return f"{texts.moment(time)} ({texts.ago(time, at)})"
 
 
+def is_sum(score: Score) -> bool:
+    """Whether a score is the sum of its parts (NEWS2), so that a missing part can only raise it (not GCS)."""
+    return abs(sum([part.points for part in score.parts]) - score.value) < 0.5
+
+
 def score_phrase(score: Score, texts: Texts, *, full: bool = False) -> str:
     """A score in a sentence: ``NEWS2 9 (high)``, ``NEWS2 at least 5 of 20 (medium)`` when incomplete."""
     name = texts.get(f"score.{score.id}.name", score.id)
     band = texts.get(f"score.{score.id}.band.{score.band}", score.band.replace("-", " "))
     of = full and score.maximum is not None
-    key = ("card.score" if score.complete else "card.score_at_least") + ("_of" if of else "")
+    key = ("card.score" if score.complete or not is_sum(score) else "card.score_at_least") + (
+        "_of" if of else ""
+    )
     return texts[key].format(
         name=name,
         value=texts.number(score.value),
@@ -80,7 +87,7 @@ def points_by_fact(statements: Iterable[Statement]) -> dict[str, str]:
     """Points each measured fact gave, by kind and code: ``NEWS2 +3``-like marks of the first score."""
     points: dict[str, str] = {}
     for statement in statements:
-        if statement.kind == "score" and isinstance(statement.value, Score):
+        if isinstance(statement.value, Score) and is_sum(statement.value):
             for part in statement.value.parts:
                 if part.fact is not None and part.points > 0:
                     points.setdefault(f"{part.fact.kind}:{part.fact.code}", str(part.points))

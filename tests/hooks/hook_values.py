@@ -76,7 +76,10 @@ def finding(hpo: str, label: str, source: str = "Condition/c") -> Fact:
 
 
 def news2(value: int, band: str, urgency: str | None, *facts: Fact, stale=False, missing=()) -> Score:
-    parts = tuple(ScorePart(f"p{n}", 3, fact) for n, fact in enumerate(facts))
+    points = [3] * len(facts)
+    if facts:
+        points[-1] = value - 3 * (len(facts) - 1)
+    parts = tuple(ScorePart(f"p{n}", points[n], fact) for n, fact in enumerate(facts))
     return Score(
         "news2",
         value,
