@@ -122,7 +122,7 @@ class StatusCodes:
         """Read and check the table; raises `TerminologyInvalid` naming the row."""
         sets: dict[str, list[str]] = {"pregnant": [], "postpartum": []}
         name = "subject_status.csv"
-        for row, fields in read_rows(name):
+        for row, fields in read_rows(name, ("icd10cm_prefix", "means", "source")):
             if fields["means"] not in sets or not fields["source"]:
                 raise TerminologyInvalid(name, row, "means must be pregnant or postpartum, with a source")
             sets[fields["means"]].append(fields["icd10cm_prefix"])
