@@ -60,11 +60,10 @@ class Lexicon:
         by_key: dict[str, _Known] = {}
         #: The ICD-10-CM code that goes with an HPO term found by HPO's own name.
         self.icd10cm: dict[str, str] = {}
-        for pair in sites.pairs.values():
-            if pair.hpo is not None and pair.icd10cm is not None:
-                self.icd10cm.setdefault(pair.hpo, pair.icd10cm)
         for phrase, concept in sites.phrases:
             by_key.setdefault(self._key(phrase), (concept,))
+            if concept.hpo is not None and concept.icd10cm is not None:
+                self.icd10cm.setdefault(concept.hpo, concept.icd10cm)
         for phrase, concepts in phrases:
             for concept in concepts:
                 if concept.hpo is not None and concept.icd10cm is not None:
@@ -72,6 +71,9 @@ class Lexicon:
             key = self._key(phrase)
             if len(key) > 1:
                 by_key.setdefault(key, concepts)
+        for pair in sites.pairs.values():
+            if pair.hpo is not None and pair.icd10cm is not None:
+                self.icd10cm.setdefault(pair.hpo, pair.icd10cm)
         #: Sites and symptoms of the body-site table by single word.
         self.sites = {self._key(p): c.site for p, c in sites.phrases if c.site}
         self.symptoms = {self._key(p): c.symptom for p, c in sites.phrases if c.symptom}

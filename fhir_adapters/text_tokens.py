@@ -111,7 +111,8 @@ def _stem_of(word: str) -> str:
 def name_stems(name: str, known: dict[str, str], leave_out: Collection[str]) -> list[str]:
     """The stems of `tokenize(name)` without those to `leave_out`; `known` remembers words seen before."""
     stems: list[str] = []
-    for raw in _TOKEN.findall(name):
+    # Most names are letters and spaces, where splitting is several times cheaper than the pattern.
+    for raw in name.split() if name.replace(" ", "").isalpha() else _TOKEN.findall(name):
         one = known.get(raw)
         if one is None:
             one = (
