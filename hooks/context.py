@@ -4,6 +4,7 @@ Holds the source and the "based on" line that all cards carry; decides nothing a
 """
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import msgspec
 
@@ -16,6 +17,12 @@ from models.assessment import Assessment
 
 INDICATOR: tuple[Indicator, ...] = ("critical", "warning", "info", "info")
 """Indicator by urgency rank: immediate, urgent, soon, routine."""
+
+
+@lru_cache(maxsize=512)
+def _citations(sources: tuple[str, ...]) -> str:
+    """Publications as Markdown; kept, because they come from the rules and never from a patient."""
+    return escape("; ".join(sources), 400)
 
 
 class CallContext(msgspec.Struct, frozen=True):
@@ -42,12 +49,12 @@ class CallContext(msgspec.Struct, frozen=True):
         texts = self.texts
         assessment = self.assessment
         learned = bool(assessment.model) and not assessment.model.startswith("rules")
-        cited = "; ".join(dict.fromkeys([source for source in sources if source]))
+        cited = _citations(tuple(dict.fromkeys([source for source in sources if source])))
         basis = texts["card.basis_model" if learned else "card.basis"].format(
             at=texts.moment(self.chart.at),
             knowledge=escape(assessment.knowledge, 24),
             model=escape(assessment.model),
         )
         if cited:
-            basis = f"{basis} {texts['card.sources'].format(sources=escape(cited, 400))}"
+            basis = f"{basis} {texts['card.sources'].format(sources=cited)}"
         return f"*{basis} {texts['card.limits']}*"

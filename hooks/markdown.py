@@ -43,9 +43,9 @@ def escape(text: str, limit: int = MAX_LENGTH) -> str:
     Automatic linking works on the text after backslashes are gone, so what looks like an address is
     broken visibly: ``a.com`` becomes ``a. com``, ``x://`` becomes ``x: / /``, ``@`` becomes ``(at)``.
     """
-    text = plain(text, limit)
-    if _HARMLESS.fullmatch(text) is not None:
+    if len(text) <= limit and _HARMLESS.fullmatch(text) is not None:
         return text
+    text = plain(text, limit)
     text = _DOT.sub(r"\1 ", text.replace("@", " (at) ").replace("＠", " (at) "))
     text = _SCHEME.sub(r"\1 ", text).strip()
     text = text.translate(_ESCAPES)
