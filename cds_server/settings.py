@@ -29,78 +29,92 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="CDS_", extra="forbid", frozen=True, env_ignore_empty=True)
 
-    host: str = Field("127.0.0.1", description="Address to listen on.")
-    port: int = Field(8000, ge=1, le=65535, description="TCP port to listen on.")
-    workers: int = Field(1, ge=1, le=64, description="Worker processes.")
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
+    workers: int = Field(default=1, ge=1, le=64, description="Worker processes.")
     public_base_url: str | None = Field(
-        None,
+        default=None,
         description="How callers address this server, e.g. https://cds.hospital.example; the base of links.",
     )
-    var_dir: Path = Field(
-        Path("var"), description="Directory of all state: database, audit spool, site keys."
-    )
+    var_dir: Path = Field(default=Path("var"), description="Directory of all state: database, spool, keys.")
     database_url: str = Field(
-        "",
+        default="",
         description="sqlite+aiosqlite:///path or postgresql+asyncpg://...; default: SQLite in CDS_VAR_DIR.",
     )
     fhir_server_allowlist: str = Field(
-        "",
+        default="",
         description=(
             "Comma-separated URL prefixes of the FHIR servers a hook may name. '*' (any) is allowed, and the "
             "default, only when listening on loopback; otherwise nothing is fetched until servers are listed."
         ),
     )
     fhir_time_budget_ms: int = Field(
-        2000, ge=50, le=30_000, description="Time all fetching for one hook call may take, in milliseconds."
+        default=2000,
+        ge=50,
+        le=30_000,
+        description="Time all fetching for one hook call may take, in milliseconds.",
     )
     fhir_max_response_bytes: int = Field(
-        10_000_000, ge=1_000, le=200_000_000, description="Largest single answer taken from a FHIR server."
+        default=10_000_000,
+        ge=1_000,
+        le=200_000_000,
+        description="Largest single answer taken from a FHIR server.",
     )
-    fhir_max_pages: int = Field(20, ge=1, le=500, description="Most pages followed for one prefetch key.")
+    fhir_max_pages: int = Field(
+        default=20, ge=1, le=500, description="Most pages followed for one prefetch key."
+    )
     fhir_ca_file: Path | None = Field(
-        None, description="PEM file with the CAs of the FHIR servers' certificates."
+        default=None, description="PEM file with the CAs of the FHIR servers' certificates."
     )
     client_auth: Literal["required", "optional", "off"] = Field(
-        "off",
+        default="off",
         description=(
             "Whether CDS clients must authenticate by JWT. This version does not check JWTs, so only 'off' "
             "starts; see CDS_ALLOW_UNAUTHENTICATED."
         ),
     )
     allow_unauthenticated: bool = Field(
-        False,
+        default=False,
         description=(
             "Listen on a non-loopback address although callers are not authenticated. Only behind something "
             "that authenticates them (mutual TLS, a private network)."
         ),
     )
     cors_origins: str = Field(
-        "",
+        default="",
         description=(
             "Comma-separated origins of browser clients. Default on loopback: the CDS Hooks Sandbox and pages "
             "of this machine; elsewhere none."
         ),
     )
-    language: Literal["en", "es"] = Field("en", description="Language when Accept-Language does not say.")
+    language: Literal["en", "es"] = Field(
+        default="en", description="Language when Accept-Language does not say."
+    )
     max_body_bytes: int = Field(
-        10_000_000, ge=10_000, le=500_000_000, description="Largest request body; above it the answer is 413."
+        default=10_000_000,
+        ge=10_000,
+        le=500_000_000,
+        description="Largest request body; above it the answer is 413.",
     )
     inline_body_bytes: int = Field(
-        262_144,
+        default=262_144,
         ge=0,
         le=100_000_000,
         description="Bodies above this size are assessed in a thread, so that other callers do not wait.",
     )
-    max_cards: int = Field(3, ge=1, le=3, description="Most cards in one answer.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level logged.")
+    max_cards: int = Field(default=3, ge=1, le=3, description="Most cards in one answer.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least level logged."
+    )
     log_format: Literal["json", "console"] = Field(
-        "json", description="One JSON object per line, or readable."
+        default="json", description="One JSON object per line, or readable."
     )
     pseudonym_key: SecretStr | None = Field(
-        None, description="Key ring '1:BASE64' or '@file' for pseudonyms; default: made in CDS_VAR_DIR/keys."
+        default=None,
+        description="Key ring '1:BASE64' or '@file' for pseudonyms; default: made in CDS_VAR_DIR/keys.",
     )
     cipher_key: SecretStr | None = Field(
-        None,
+        default=None,
         description="Key ring '1:BASE64' or '@file' for stored texts; default: made in CDS_VAR_DIR/keys.",
     )
 
@@ -158,8 +172,8 @@ class Settings(BaseSettings):
     def _safe_together(self) -> Self:
         if self.client_auth != "off":
             raise ValueError(
-                f"CDS_CLIENT_AUTH={self.client_auth}: this version does not check client JWTs yet; it would "
-                "only look protected. Use CDS_CLIENT_AUTH=off on loopback or behind a proxy that authenticates."
+                f"CDS_CLIENT_AUTH={self.client_auth}: this version does not check client JWTs yet; it "
+                "would only look protected. Use CDS_CLIENT_AUTH=off on loopback or behind an authenticating proxy."
             )
         if not self.on_loopback and not (
             "client_auth" in self.model_fields_set and self.allow_unauthenticated

@@ -181,7 +181,7 @@ class HookCalls:
                 )
             )
         except AuditUnavailable:
-            _log.error("refusal.not_recorded", event=call.event_id)
+            _log.error("refusal.not_recorded", event_id=call.event_id)
 
     def _observe(self, call: _Moment, done: _Assessed, seconds: float) -> None:
         metrics = self._house.metrics
@@ -194,7 +194,7 @@ class HookCalls:
         _log.info(
             "hook.answered",
             service=service.id,
-            event=call.event_id,
+            event_id=call.event_id,
             escalation=done.assessment.escalation.code,
             cards=len(done.cards),
             resources=chart.resources_read,

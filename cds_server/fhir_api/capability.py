@@ -50,7 +50,7 @@ def operation_definition(base_url: str) -> dict[str, Any]:
         "type": False,
         "instance": False,
         "parameter": [
-            _parameter("bundle", "in", "Bundle", "1", "One patient's record; the Bundle itself is the body."),
+            _parameter("bundle", "in", "Bundle", "1", "The record; the Bundle itself is the body."),
             _parameter("severity", "out", "Coding", "1", "One of five classes (urn:cds-server:severity)."),
             _parameter("immediate-attention", "out", None, "1", "Decision and calibrated probability."),
             _parameter("common", "out", "RiskAssessment", "1", "Common diseases by falling probability."),
