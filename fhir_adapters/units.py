@@ -130,7 +130,7 @@ def _lexical(text: str) -> str:
 
 
 def _bare(text: str) -> str:
-    """A UCUM expression without its annotations: ``{beats}/min`` is ``/min``; nothing left is a pure number."""
+    """A UCUM expression without its annotations: ``{beats}/min`` is ``/min``; none left: pure."""
     if "{" not in text:
         return text
     bare = _ANNOTATION.sub("", text).rstrip("/.").lstrip(".")

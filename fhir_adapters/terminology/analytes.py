@@ -97,7 +97,7 @@ class AnalyteTable:
         return found if found is not None else self._texts.get((ANY, folded))
 
     def unit_conversion(self, analyte: Analyte, unit: str) -> Conversion | None:
-        """From `unit` as sent to the analyte's canonical unit; `None` when it is unknown or of another kind."""
+        """From `unit` as sent to the canonical unit; `None` when it is unknown or of another kind."""
         key = (analyte.loinc, unit)
         try:
             return self._conversions[key]
