@@ -104,9 +104,7 @@ async def load(url: str, answered: list[str], stop: asyncio.Event) -> None:
 
 
 async def audited(database_url: str) -> Counter[str]:
-    found = await rows(
-        database_url, "SELECT hook_instance FROM events WHERE action = 'assess' OR status = 200"
-    )
+    found = await rows(database_url, "SELECT hook_instance FROM events WHERE status = 200")
     return Counter(row[0] for row in found)
 
 
