@@ -4,7 +4,7 @@ A fault here is a fault of the installation, found at start, never of a patient'
 """
 
 
-class TerminologyInvalid(ValueError):  # noqa: N818 - named for the domain (house style)
+class TerminologyInvalid(ValueError):
     """A packaged terminology file does not hold what its loader requires; names the file and the row.
 
     `row` is the line as a spreadsheet counts it (the header is row 1); 0 means the file as a whole.
