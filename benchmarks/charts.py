@@ -104,7 +104,9 @@ def _prescription(number: int, when: datetime, rng: random.Random) -> dict[str, 
         "intent": "order",
         "medicationCodeableConcept": _concept("http://www.nlm.nih.gov/research/umls/rxnorm", rxnorm, display),
         "authoredOn": when.isoformat(),
-        "dosageInstruction": [{"sequence": 1, "text": "1 tablet by mouth daily", "timing": {"repeat": {"frequency": 1}}}],
+        "dosageInstruction": [
+            {"sequence": 1, "text": "1 tablet by mouth daily", "timing": {"repeat": {"frequency": 1}}}
+        ],
     }
 
 
@@ -136,7 +138,8 @@ def hook_request(resources: int, *, now: datetime | None = None, seed: int = 7) 
     def searchset(items: list[dict[str, Any]]) -> dict[str, Any]:
         base = "https://ehr.example.org/fhir"
         entries = [
-            {"fullUrl": f"{base}/{i['resourceType']}/{i['id']}", "resource": i, "search": {"mode": "match"}} for i in items
+            {"fullUrl": f"{base}/{i['resourceType']}/{i['id']}", "resource": i, "search": {"mode": "match"}}
+            for i in items
         ]
         return {"resourceType": "Bundle", "type": "searchset", "total": len(items), "entry": entries}
 
@@ -151,7 +154,11 @@ def hook_request(resources: int, *, now: datetime | None = None, seed: int = 7) 
         {
             "hook": "patient-view",
             "hookInstance": str(uuid.UUID(int=rng.getrandbits(128), version=4)),
-            "context": {"userId": "Practitioner/bench", "patientId": _PATIENT, "encounterId": "encounter-00000"},
+            "context": {
+                "userId": "Practitioner/bench",
+                "patientId": _PATIENT,
+                "encounterId": "encounter-00000",
+            },
             "prefetch": prefetch,
         },
         separators=(",", ":"),

@@ -45,7 +45,9 @@ class Server:
     def __init__(self, command: list[str], port: int, ready: str, env: dict[str, str]) -> None:
         self.port = port
         began = time.perf_counter()
-        self._process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        self._process = subprocess.Popen(
+            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         deadline = began + 30
         while True:
             try:
@@ -121,7 +123,12 @@ def run(rounds: int, seconds: float) -> list[dict[str, Any]]:
             for server, path in ((limit, "/"), (product, HOOK)):
                 _measure(server, path, body, 4, 0.5)
             for number in range(rounds):
-                print(f"\r{size:>6} resources: round {number + 1}/{rounds} ", end="", file=sys.stderr, flush=True)
+                print(
+                    f"\r{size:>6} resources: round {number + 1}/{rounds} ",
+                    end="",
+                    file=sys.stderr,
+                    flush=True,
+                )
                 pair: dict[str, tuple[Sample, Sample, Sample]] = {}
                 for name, server, path in (("limit", limit, "/"), ("product", product, HOOK)):
                     many, cpu = _measure(server, path, body, 16, seconds)
@@ -143,32 +150,52 @@ def run(rounds: int, seconds: float) -> list[dict[str, Any]]:
             limit.stop()
             shutil.rmtree(workdir, ignore_errors=True)
         print(file=sys.stderr)
-        rows.append({"resources": size, "bytes": len(body), **{k: statistics.median(v) for k, v in seen.items()}})
+        rows.append(
+            {"resources": size, "bytes": len(body), **{k: statistics.median(v) for k, v in seen.items()}}
+        )
     return rows
 
 
 def table(rows: list[dict[str, Any]]) -> str:
     """The rows as a Markdown table."""
-    lines = [
-        "| resources (body) | product req/s | limit req/s | **ratio** (goal) | p50 1 caller, product / limit | **ratio** (goal) "
-        "| p99 1 caller | p99 at 64 callers, product / limit | CPU per request | worker PSS | start |",
-        "|---|---|---|---|---|---|---|---|---|---|---|",
-    ]
+    columns = (
+        "resources (body)",
+        "product req/s",
+        "limit req/s",
+        "**ratio** (goal)",
+        "p50 one caller, product / limit",
+        "**ratio** (goal)",
+        "p99 one caller",
+        "p99 at 64 callers, product / limit",
+        "CPU per request",
+        "worker PSS",
+        "start",
+    )
+    lines = ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     for row in rows:
         rate_goal, p50_goal = GOALS[row["resources"]]
-        lines.append(
-            f"| {row['resources']:,} ({row['bytes'] / 1000:,.0f} kB) | {row['product rate']:,.0f} | {row['limit rate']:,.0f} "
-            f"| **{row['rate ratio']:.2f}** (≥ {rate_goal}) | {row['product p50 ms']:.2f} / {row['limit p50 ms']:.2f} ms "
-            f"| **{row['p50 ratio']:.2f}** (≤ {p50_goal:g}) | {row['product p99 ms']:.1f} ms "
-            f"| {row['product crowd p99 ms']:.0f} / {row['limit crowd p99 ms']:.0f} ms | {row['product cpu ms']:.2f} ms "
-            f"| {row['pss MiB']:.0f} MiB | {row['start s']:.1f} s |"
+        cells = (
+            f"{row['resources']:,} ({row['bytes'] / 1000:,.0f} kB)",
+            f"{row['product rate']:,.0f}",
+            f"{row['limit rate']:,.0f}",
+            f"**{row['rate ratio']:.2f}** (≥ {rate_goal})",
+            f"{row['product p50 ms']:.2f} / {row['limit p50 ms']:.2f} ms",
+            f"**{row['p50 ratio']:.2f}** (≤ {p50_goal:g})",
+            f"{row['product p99 ms']:.1f} ms",
+            f"{row['product crowd p99 ms']:.0f} / {row['limit crowd p99 ms']:.0f} ms",
+            f"{row['product cpu ms']:.2f} ms",
+            f"{row['pss MiB']:.0f} MiB",
+            f"{row['start s']:.1f} s",
         )
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measure, print, and (with --write) replace the table in a document between its markers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds per size (default 5)")
     parser.add_argument("--seconds", type=float, default=2.0, help="length of one throughput run (default 2)")
     parser.add_argument("--write", type=Path, help="Markdown file whose marked block is replaced")

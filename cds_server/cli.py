@@ -22,27 +22,34 @@ app = typer.Typer(
     name="cds-server",
     help=(
         "Clinical decision support over CDS Hooks. Start with: cds-server serve; then, in another terminal: "
-        "cds-server call examples/sepsis.json. Settings come from CDS_* in the environment or a TOML file named by "
-        "CDS_CONFIG; `cds-server serve --help` and docs/operations.md list them."
+        "cds-server call examples/sepsis.json. Settings come from CDS_* in the environment or a TOML file "
+        "named by CDS_CONFIG; docs/operations.md lists them."
     ),
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-db = typer.Typer(help="The database: create it, bring it up to date, look at its version.", no_args_is_help=True)
+db = typer.Typer(
+    help="The database: create it, bring it up to date, look at its version.", no_args_is_help=True
+)
 app.add_typer(db, name="db")
 
 SERVICE_OF_HOOK = {"patient-view": "diagnostic-assessment", "order-select": "order-review"}
 
 UrlOption = Annotated[
-    str | None, typer.Option("--url", help="Base URL of a running server (default: the address in the settings).")
+    str | None,
+    typer.Option("--url", help="Base URL of a running server (default: the address in the settings)."),
 ]
-LanguageOption = Annotated[str | None, typer.Option("--language", "-l", help="Language of the texts: en or es.")]
+LanguageOption = Annotated[
+    str | None, typer.Option("--language", "-l", help="Language of the texts: en or es.")
+]
 OfflineOption = Annotated[
     bool, typer.Option("--offline", help="Assess in this process: no server and no network needed.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print the raw JSON answer instead of the readable view.")]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="Print the raw JSON answer instead of the readable view.")
+]
 
 
 @app.command()
@@ -55,10 +62,13 @@ def serve() -> None:
 
 @app.command()
 def call(
-    request: Annotated[Path, typer.Argument(help="A CDS Hooks request as a JSON file ('-' for standard input).")],
+    request: Annotated[
+        Path, typer.Argument(help="A CDS Hooks request as a JSON file ('-' for standard input).")
+    ],
     url: UrlOption = None,
     service: Annotated[
-        str | None, typer.Option("--service", "-s", help="Service id (default: the one for the request's hook).")
+        str | None,
+        typer.Option("--service", "-s", help="Service id (default: the one for the request's hook)."),
     ] = None,
     language: LanguageOption = None,
     offline: OfflineOption = False,
@@ -82,7 +92,9 @@ def call(
 
 @app.command()
 def assess(
-    bundle: Annotated[Path, typer.Argument(help="A FHIR R4 Bundle of one patient as a JSON file ('-' for stdin).")],
+    bundle: Annotated[
+        Path, typer.Argument(help="A FHIR R4 Bundle of one patient as a JSON file ('-' for stdin).")
+    ],
     url: UrlOption = None,
     language: LanguageOption = None,
     raw: JsonOption = False,
@@ -108,11 +120,7 @@ def services(url: UrlOption = None, offline: OfflineOption = False, raw: JsonOpt
 @db.command()
 def upgrade() -> None:
     """Create the database, or bring it to this version's schema (safe to repeat)."""
-    from cds_server.db.migrate import upgrade as migrate  # noqa: PLC0415 - Alembic stays out of the client commands
-
-    settings = _settings()
-    settings.var_dir.mkdir(parents=True, exist_ok=True)
-    migrate(settings.database_url)
+    _upgrade(_settings())
     typer.echo("Database is up to date.")
 
 
@@ -122,6 +130,13 @@ def version() -> None:
     from cds_server.db.migrate import current  # noqa: PLC0415
 
     typer.echo(current(_settings().database_url) or "no schema yet: run `cds-server db upgrade`")
+
+
+def _upgrade(settings: Settings) -> None:
+    from cds_server.db.migrate import upgrade as migrate  # noqa: PLC0415 - Alembic stays out of the client commands
+
+    settings.var_dir.mkdir(parents=True, exist_ok=True)
+    migrate(settings.database_url)
 
 
 def _settings() -> Settings:
@@ -157,9 +172,10 @@ def _ask(
     request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]], *, url: str | None, offline: bool
 ) -> httpx.Response:
     """Run one request against a server, or against the application in this process."""
-    if offline:
-        return asyncio.run(_in_process(request))
     settings = _settings()
+    if offline:
+        _upgrade(settings)
+        return asyncio.run(_in_process(settings, request))
     base = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):
         _fail(f"--url {base}: expected something like http://127.0.0.1:8000")
@@ -177,11 +193,13 @@ def _ask(
         )
 
 
-async def _in_process(request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]) -> httpx.Response:
+async def _in_process(
+    settings: Settings, request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
+) -> httpx.Response:
     from cds_server.app import create_app  # noqa: PLC0415 - only the offline commands pay for it
+    from cds_server.monitoring.logs import configure  # noqa: PLC0415
 
-    settings = _settings()
-    upgrade()
+    configure("warning", "console")
     application = create_app(settings)
     transport = httpx.ASGITransport(app=application)
     async with (

@@ -33,7 +33,13 @@ def show_cards(answer: dict[str, Any]) -> None:
         parts += [Text(f"  → {link['label']}: {link['url']}") for link in card.get("links", [])]
         title = f"{number}/{len(cards)}  {card['indicator'].upper()}"
         _console.print(
-            Panel(Group(*parts), title=title, title_align="left", border_style=colour, subtitle=card["source"]["label"])
+            Panel(
+                Group(*parts),
+                title=title,
+                title_align="left",
+                border_style=colour,
+                subtitle=card["source"]["label"],
+            )
         )
 
 

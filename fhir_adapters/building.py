@@ -25,10 +25,11 @@ from fhir_adapters.hpo import Ontology
 from fhir_adapters.terminology.analytes import AnalyteTable
 from fhir_adapters.terminology.concepts import Concept, ConceptTable
 from fhir_adapters.terminology.drugs import DrugTable
-from fhir_adapters.text import TextMatcher, TextMatch
+from fhir_adapters.text import TextMatch, TextMatcher
 from fhir_adapters.times import parse_datetime
 
 HPO_SYSTEM = "http://human-phenotype-ontology.org"
+STATUS_OF: dict[State, ProblemStatus] = {"present": "active", "absent": "absent", "uncertain": "uncertain"}
 _ROLE_RANK: dict[Role, int] = {"complaint": 0, "encounter": 1, "derived": 2, "problem-list": 3}
 _DEFINITE_RANK: dict[State, int] = {"present": 0, "absent": 1, "uncertain": 2}
 
@@ -122,7 +123,9 @@ class Build:
             if known is None:
                 continue
             if found is None:
-                found = Resolved(known.hpo, known.icd10cm, known.label, known.state == "absent", known.kind == "ignored")
+                found = Resolved(
+                    known.hpo, known.icd10cm, known.label, known.state == "absent", known.kind == "ignored"
+                )
                 continue
             _add_coding(found, known, system)
         if found is None:
@@ -151,7 +154,16 @@ class Build:
     ) -> None:
         """Collect one mention of a finding; mentions are merged when the chart is finished."""
         self.findings.append(
-            Finding(hpo, label or self.tables.ontology.label(hpo), state, role, (source,), from_text, time, onset_age_days)
+            Finding(
+                hpo,
+                label or self.tables.ontology.label(hpo),
+                state,
+                role,
+                (source,),
+                from_text,
+                time,
+                onset_age_days,
+            )
         )
 
     def add_problem(
@@ -167,7 +179,9 @@ class Build:
         onset_age_days: int | None = None,
     ) -> None:
         """Collect one mention of a problem."""
-        self.problems.append(Problem(icd10cm, label, status, role, (source,), from_text, time, onset_age_days))
+        self.problems.append(
+            Problem(icd10cm, label, status, role, (source,), from_text, time, onset_age_days)
+        )
 
 
 def _add_coding(found: Resolved, known: Concept, system: str) -> None:
@@ -182,7 +196,11 @@ def _add_coding(found: Resolved, known: Concept, system: str) -> None:
 def _same_resource(sent: str, reference: str) -> bool:
     """Absolute and versioned references to the same ``Type/id``, and ``urn:uuid:<id>``."""
     bare = sent.partition("/_history/")[0]
-    return bare.endswith("/" + reference) or bare == reference or bare == "urn:uuid:" + reference.partition("/")[2]
+    return (
+        bare.endswith("/" + reference)
+        or bare == reference
+        or bare == "urn:uuid:" + reference.partition("/")[2]
+    )
 
 
 def _newest(times: Iterable[datetime | None]) -> datetime | None:
@@ -231,7 +249,13 @@ def _state(group: list[Finding]) -> State:
     return min(states, key=_DEFINITE_RANK.__getitem__)
 
 
-_STATUS_RANK: dict[ProblemStatus, int] = {"active": 0, "uncertain": 1, "inactive": 2, "resolved": 3, "absent": 4}
+_STATUS_RANK: dict[ProblemStatus, int] = {
+    "active": 0,
+    "uncertain": 1,
+    "inactive": 2,
+    "resolved": 3,
+    "absent": 4,
+}
 
 
 def merge_problems(mentions: list[Problem]) -> tuple[Problem, ...]:

@@ -14,6 +14,7 @@ from fhir_adapters.chart import PatientChart
 from fhir_adapters.conditions import read_conditions, read_family_history, read_reasons
 from fhir_adapters.decode import Resources
 from fhir_adapters.hpo import load_ontology
+from fhir_adapters.names import Named, name_of
 from fhir_adapters.observations import read_observations, read_reports
 from fhir_adapters.subject import (
     PatientMissing,
@@ -52,9 +53,17 @@ class ChartBuilder:
         """Load and validate all terminology; raises `TerminologyInvalid` naming file and row."""
         ontology = load_ontology()
         tables = Tables(
-            AnalyteTable.load(), ConceptTable.load(ontology), DrugTable.load(), ontology, TextMatcher.load(ontology)
+            AnalyteTable.load(),
+            ConceptTable.load(ontology),
+            DrugTable.load(),
+            ontology,
+            TextMatcher.load(ontology),
         )
         return cls(tables, StatusCodes.load())
+
+    def name_of(self, fact: Named, language: str) -> str:
+        """What a fact is called in ``"en"`` or ``"es"``."""
+        return name_of(self.tables, fact, language)
 
     def build(
         self,
@@ -96,9 +105,11 @@ class ChartBuilder:
         read_observations(build, sent(r.Observation))
         read_reports(build, sent(r.DiagnosticReport))
         read_family_history(build, sent(r.FamilyMemberHistory))
-        medications = {reference: medication for reference, medication in sent(r.Medication)}
+        medications = dict(sent(r.Medication))
         problems = merge_problems(build.problems)
-        taken = read_medications(build, [*sent(r.MedicationRequest), *sent(r.MedicationStatement)], medications)
+        taken = read_medications(
+            build, [*sent(r.MedicationRequest), *sent(r.MedicationStatement)], medications
+        )
         orders = read_orders(build, sent(r.ServiceRequest), draft=False)
         if draft_orders is not None:
             drafts = draft_orders.of
@@ -111,7 +122,9 @@ class ChartBuilder:
                 medications={**medications, **dict(drafts.get(r.Medication, []))},
             )
         return PatientChart(
-            subject=read_subject(build, patient, self._status_codes, problems, build.measurements, build.coded),
+            subject=read_subject(
+                build, patient, self._status_codes, problems, build.measurements, build.coded
+            ),
             at=at,
             encounter=encounter,
             findings=merge_findings(build.findings),

@@ -9,7 +9,7 @@ Sources: https://hl7.org/fhir/R4/condition.html (status value sets), ARCHITECTUR
 from datetime import datetime, timedelta
 
 from fhir_adapters import resources as r
-from fhir_adapters.building import Build, Resolved
+from fhir_adapters.building import STATUS_OF, Build, Resolved
 from fhir_adapters.chart import FamilyCondition, ProblemStatus, ReadIssue, Role, State, Unmapped
 from fhir_adapters.text import TextMatch
 from fhir_adapters.times import days_between
@@ -19,17 +19,20 @@ _HISTORY: dict[str, ProblemStatus] = {"inactive": "inactive", "remission": "inac
 # A symptom recorded longer ago than this, and not in the encounter at hand, is background.
 # Grade C: estimate of this project (the month in which a complaint is usually still the same one).
 RECENT = timedelta(days=30)
-_ICD_STATUS: dict[State, ProblemStatus] = {"present": "active", "absent": "absent", "uncertain": "uncertain"}
 _AGE_UNITS = {"a": 365.25, "mo": 30.4375, "wk": 7.0, "d": 1.0, "h": 1 / 24, "min": 1 / 1440}
 
 
 def _codes(concept: r.CodeableConcept | None) -> set[str]:
     if concept is None:
         return set()
-    return {c.code for c in concept.coding or () if c.code} or ({concept.text.lower()} if concept.text else set())
+    return {c.code for c in concept.coding or () if c.code} or (
+        {concept.text.lower()} if concept.text else set()
+    )
 
 
-def read_conditions(build: Build, pairs: list[tuple[str, r.Condition]], *, encounter_start: datetime | None) -> None:
+def read_conditions(
+    build: Build, pairs: list[tuple[str, r.Condition]], *, encounter_start: datetime | None
+) -> None:
     """Read all Conditions of the patient.  `encounter_start` widens what counts as recent."""
     since = min(build.at, encounter_start or build.at) - RECENT
     ours = build.ours
@@ -125,7 +128,7 @@ def _add(
             found.hpo, state, role, reference, from_text=from_text, time=time, onset_age_days=onset_age_days
         )
     if found.icd10cm is not None:
-        status = history if history is not None and state != "absent" else _ICD_STATUS[state]
+        status = history if history is not None and state != "absent" else STATUS_OF[state]
         build.add_problem(
             found.icd10cm,
             found.label,
@@ -154,7 +157,9 @@ def _add_match(
     if state == "absent":
         match_state: State = "absent" if match.state == "present" else "uncertain"
     else:
-        match_state = match.state if state == "present" else "uncertain" if match.state == "present" else match.state
+        match_state = (
+            match.state if state == "present" else "uncertain" if match.state == "present" else match.state
+        )
     past = history or ("resolved" if match.historical and match_state == "present" else None)
     found = Resolved(match.hpo, match.icd10cm, match.label)
     _add(build, reference, found, match_state, past, role, time, onset_age_days, from_text=True)
@@ -168,7 +173,9 @@ def read_reasons(build: Build, pairs: list[tuple[str, r.Encounter]], current: st
         start = encounter.period.start if encounter.period is not None else None
         time = build.time(start, reference, "period.start")
         for reason in encounter.reasonCode or ():
-            _read_concept(build, reference, reason, state="present", history=None, role="complaint", time=time)
+            _read_concept(
+                build, reference, reason, state="present", history=None, role="complaint", time=time
+            )
 
 
 def read_family_history(build: Build, pairs: list[tuple[str, r.FamilyMemberHistory]]) -> None:

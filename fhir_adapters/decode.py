@@ -139,10 +139,7 @@ class Resources:
         if kind not in _READ:
             self.ignored[name] += 1
             return
-        if resource.id:
-            reference = f"{name}/{resource.id}"
-        else:
-            reference = full_url or position
+        reference = f"{name}/{resource.id}" if resource.id else full_url or position
         if full_url:
             self.full_urls[full_url] = reference
         if kind is r.OperationOutcome:

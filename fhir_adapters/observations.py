@@ -10,14 +10,15 @@ from datetime import UTC, datetime
 from itertools import pairwise
 
 from fhir_adapters import resources as r
-from fhir_adapters.building import Build
-from fhir_adapters.chart import CodedValue, Measurement, ReadIssue, State, Unmapped
+from fhir_adapters.building import STATUS_OF, Build
+from fhir_adapters.chart import CodedValue, Measurement, ProblemStatus, ReadIssue, State, Unmapped
 from fhir_adapters.terminology.analytes import Analyte
 from fhir_adapters.units import Conversion
 
 LOINC = "http://loinc.org"
 # https://hl7.org/fhir/R4/valueset-observation-status.html: these carry no result to act on.
 _NO_RESULT = frozenset({"entered-in-error", "cancelled", "registered", "unknown"})
+_READ_KINDS = frozenset({"quantity", "coded"})
 _COMPARATORS = frozenset({"<", "<=", ">=", ">"})
 _SAME = Conversion(1.0, 0.0)
 _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
@@ -26,7 +27,7 @@ _LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 _Row = tuple[str, r.Observation, r.Observation | r.ObservationComponent]
 
 
-def read_observations(build: Build, pairs: list[tuple[str, r.Observation]]) -> None:
+def read_observations(build: Build, pairs: list[tuple[str, r.Observation]]) -> None:  # noqa: PLR0912 hot loop
     """Read all Observations of the patient into `build`."""
     by_loinc, by_code = build.tables.analytes.by_loinc, build.tables.analytes.by_code
     ours, is_ours = build.ours, build.is_ours
@@ -59,7 +60,7 @@ def read_observations(build: Build, pairs: list[tuple[str, r.Observation]]) -> N
             build.coded_total += 1
             if observation.component:
                 _sort_components(build, buckets, reference, observation, analyte)
-            if analyte.kind == "quantity" or analyte.kind == "coded":
+            if analyte.kind in _READ_KINDS:
                 bucket = buckets.get(analyte.loinc)
                 if bucket is None:
                     buckets[analyte.loinc] = bucket = (analyte, [])
@@ -84,8 +85,10 @@ def _sort_components(
         found = None
         for coding in code.coding or () if code is not None else ():
             if coding.code is not None:
-                found = by_loinc.get(coding.code) if coding.system == LOINC else by_code.get(
-                    (coding.system or "", coding.code)
+                found = (
+                    by_loinc.get(coding.code)
+                    if coding.system == LOINC
+                    else by_code.get((coding.system or "", coding.code))
                 )
                 if found is not None:
                     break
@@ -93,7 +96,7 @@ def _sort_components(
             # The items of a questionnaire that is known to carry nothing for us are not news.
             if panel.kind != "note" and code is not None:
                 build.resolve(code, reference)
-        elif found.kind in ("quantity", "coded"):
+        elif found.kind in _READ_KINDS:
             buckets.setdefault(found.loinc, (found, []))[1].append((reference, observation, component))
 
 
@@ -131,7 +134,9 @@ def _fill_measurements(build: Build, analyte: Analyte, rows: list[_Row]) -> None
             conversion = _conversion(build, analyte, quantity)
             last_unit, known_unit = sent_unit, True
         if conversion is None:
-            build.issues.append(ReadIssue("unknown-unit", reference, f"LOINC {loinc}", (sent_unit or "no unit")[:40]))
+            build.issues.append(
+                ReadIssue("unknown-unit", reference, f"LOINC {loinc}", (sent_unit or "no unit")[:40])
+            )
             continue
         value = quantity.value
         if value is None:
@@ -182,7 +187,9 @@ def _integer_quantity(carrier: r.Observation | r.ObservationComponent) -> r.Quan
     return None if carrier.valueInteger is None else r.Quantity(value=float(carrier.valueInteger))
 
 
-def _no_value(build: Build, analyte: Analyte, reference: str, carrier: r.Observation | r.ObservationComponent) -> None:
+def _no_value(
+    build: Build, analyte: Analyte, reference: str, carrier: r.Observation | r.ObservationComponent
+) -> None:
     if carrier.dataAbsentReason is None:
         build.issues.append(ReadIssue("missing-value", reference, f"LOINC {analyte.loinc}"))
 
@@ -293,8 +300,7 @@ def _read_symptom(build: Build, reference: str, observation: r.Observation, code
         if found.hpo is not None:
             build.add_finding(found.hpo, state, "encounter", reference, time=time)
         if found.icd10cm is not None:
-            status = {"present": "active", "absent": "absent", "uncertain": "uncertain"}[state]
-            build.add_problem(found.icd10cm, found.label, status, "encounter", reference, time=time)  # type: ignore[arg-type]
+            build.add_problem(found.icd10cm, found.label, STATUS_OF[state], "encounter", reference, time=time)
         return
     matches = build.match(code.text) if state is not None else ()
     used = False
@@ -302,9 +308,16 @@ def _read_symptom(build: Build, reference: str, observation: r.Observation, code
         if match.hpo is None or match.experiencer != "patient" or match.historical:
             continue
         used = True
-        flipped: State = match.state if state == "present" else "absent" if match.state == "present" else "uncertain"
+        flipped: State = (
+            match.state if state == "present" else "absent" if match.state == "present" else "uncertain"
+        )
         build.add_finding(
-            match.hpo, flipped, "encounter", reference, from_text=True, time=_time(build, reference, observation)
+            match.hpo,
+            flipped,
+            "encounter",
+            reference,
+            from_text=True,
+            time=_time(build, reference, observation),
         )
     if not used:
         build.unmapped.append(Unmapped(reference, "text", ""))
@@ -323,7 +336,11 @@ def _stated(build: Build, observation: r.Observation) -> State | None:
         if keys & {"positive", "yes"}:
             return "present"
         return "absent" if keys & {"negative", "no"} else None
-    if observation.valueQuantity is not None or observation.valueInteger is not None or observation.valueString:
+    if (
+        observation.valueQuantity is not None
+        or observation.valueInteger is not None
+        or observation.valueString
+    ):
         return None
     return None if observation.dataAbsentReason is not None else "present"
 
@@ -331,7 +348,11 @@ def _stated(build: Build, observation: r.Observation) -> State | None:
 def read_reports(build: Build, pairs: list[tuple[str, r.DiagnosticReport]]) -> None:
     """The coded conclusions of DiagnosticReports, as findings and problems of the encounter."""
     for reference, report in pairs:
-        if report.status in _NO_RESULT or not report.conclusionCode or not build.is_ours(reference, report.subject):
+        if (
+            report.status in _NO_RESULT
+            or not report.conclusionCode
+            or not build.is_ours(reference, report.subject)
+        ):
             continue
         period = report.effectivePeriod
         sent = report.effectiveDateTime or (period.end if period is not None else None) or report.issued
@@ -341,7 +362,9 @@ def read_reports(build: Build, pairs: list[tuple[str, r.DiagnosticReport]]) -> N
             if found is None or found.ignored:
                 continue
             if found.hpo is not None:
-                build.add_finding(found.hpo, "absent" if found.absent else "present", "encounter", reference, time=time)
+                build.add_finding(
+                    found.hpo, "absent" if found.absent else "present", "encounter", reference, time=time
+                )
             if found.icd10cm is not None:
-                status = "absent" if found.absent else "active"
+                status: ProblemStatus = "absent" if found.absent else "active"
                 build.add_problem(found.icd10cm, found.label, status, "encounter", reference, time=time)

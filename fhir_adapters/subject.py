@@ -74,7 +74,11 @@ def choose_encounter(
     An open encounter that started after the moment of assessment does not count.
     """
     ours = [
-        (reference, encounter, build.time(encounter.period.start if encounter.period else None, reference, "period"))
+        (
+            reference,
+            encounter,
+            build.time(encounter.period.start if encounter.period else None, reference, "period"),
+        )
         for reference, encounter in pairs
         if encounter.status not in _NEVER and build.is_ours(reference, encounter.subject)
     ]
@@ -95,7 +99,9 @@ def moment_of(found: Resources) -> datetime | None:
         stated = parse_datetime(found.timestamp)
         if stated is not None:
             return stated
-    encounters = [e for _, e in found.of.get(r.Encounter, ()) if e.status not in _NEVER and e.period is not None]
+    encounters = [
+        e for _, e in found.of.get(r.Encounter, ()) if e.status not in _NEVER and e.period is not None
+    ]
     still_open = [e for e in encounters if e.status in _OPEN]
     starts = _times(e.period.start for e in still_open if e.period is not None)
     observed = _times(o.effectiveDateTime or o.issued for _, o in found.of.get(r.Observation, ()))

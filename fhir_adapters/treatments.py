@@ -127,7 +127,9 @@ def read_allergies(build: Build, pairs: Iterable[tuple[str, r.AllergyIntolerance
     """Recorded allergies; a refuted one and "no known allergies" stay as absent."""
     allergies = []
     for reference, sent in pairs:
-        verification = {c.code for c in (sent.verificationStatus.coding or ())} if sent.verificationStatus else set()
+        verification = (
+            {c.code for c in (sent.verificationStatus.coding or ())} if sent.verificationStatus else set()
+        )
         clinical = {c.code for c in (sent.clinicalStatus.coding or ())} if sent.clinicalStatus else set()
         if "entered-in-error" in verification or not build.is_ours(reference, sent.patient):
             continue
@@ -143,7 +145,13 @@ def read_allergies(build: Build, pairs: Iterable[tuple[str, r.AllergyIntolerance
         elif sent.code.coding:
             build.coded_total += 1
         criticality = sent.criticality if sent.criticality in _CRITICALITY else "unknown"
-        label = drug.label if drug is not None else concept.label if concept is not None else _label(sent.code, "?")
+        label = (
+            drug.label
+            if drug is not None
+            else concept.label
+            if concept is not None
+            else _label(sent.code, "?")
+        )
         allergies.append(
             Allergy(label, (reference,), drug.atc if drug is not None else (), criticality, absent)  # type: ignore[arg-type]
         )
@@ -163,7 +171,9 @@ def read_procedures(build: Build, pairs: Iterable[tuple[str, r.Procedure]]) -> t
         performed = sent.performedDateTime or ((period.end or period.start) if period is not None else None)
         codes = tuple(f"{system}|{code}" for system, code in _pairs(sent.code))
         done.append(
-            Procedure(_label(sent.code, "?"), codes, (reference,), build.time(performed, reference, "performed"))
+            Procedure(
+                _label(sent.code, "?"), codes, (reference,), build.time(performed, reference, "performed")
+            )
         )
     return tuple(done)
 
