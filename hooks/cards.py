@@ -23,7 +23,7 @@ OVERRIDE_SYSTEM = "urn:cds-server:override-reason"
 _NAMESPACE = UUID("5b0f3c0e-6f0a-5f0f-9b51-3d1a5f1f7c11")
 
 
-class CardInvalid(ValueError):  # noqa: N818 (named for the domain, STYLE.md)
+class CardInvalid(ValueError):
     """A card was about to break the standard; a defect of ours, never of the data."""
 
 

@@ -34,6 +34,9 @@ _BY_RANK: tuple[Urgency, ...] = ("immediate", "urgent", "soon", "routine")
 # Read issues that may have hidden an abnormal value.
 _HIDING = frozenset({"unknown-unit", "impossible-value", "unreadable-resource", "missing-value"})
 _FETCHING = frozenset({"fetch-failed", "truncated", "operation-outcome"})
+# Vital signs are due at triage; a reminder before that would meet everyone at the door.
+# grade C: estimate of this project.
+_VITALS_DUE = timedelta(hours=1)
 _ACUTE = frozenset({"emergency", "inpatient"})
 
 
@@ -107,11 +110,9 @@ def _summary(members: Group, context: CallContext) -> str:
     """The gravest statement, then what makes it specific to this patient, as far as it fits."""
     head = members.head
     additions: list[str] = []
-    said = set() if head.kind == "score" else {id(head)}
     spoken = keys_of(head.facts) if head.kind == "critical" else set()
-    for statement in members.statements[1:]:
-        if statement.kind == "score":
-            additions.append(_title(statement, context))
+    scores = [_title(statement, context) for statement in members.statements[1:] if statement.kind == "score"]
+    additions.extend(scores[:1])
     if head.kind == "red-flag":
         for fact in wording.unique_facts([head]):
             # Age and the like do not tell patients apart; normal parts of a picture neither.
@@ -122,8 +123,9 @@ def _summary(members: Group, context: CallContext) -> str:
         if statement.kind == "critical" and spoken.isdisjoint(keys_of(statement.facts)):
             additions.append(_critical_name(statement, context))
             spoken |= keys_of(statement.facts)
-        elif statement.kind == "red-flag" and id(statement) not in said:
+        elif statement.kind == "red-flag":
             additions.append(wording.mid_sentence(_title(statement, context)))
+    additions.extend(scores[1:])
     return wording.extend_summary(_title(head, context), additions, SUMMARY_LIMIT)
 
 
@@ -387,7 +389,8 @@ def _quality_card(context: CallContext) -> tuple[int, Card] | None:
     """
     chart = context.chart
     texts = context.texts
-    acute = chart.encounter is not None and chart.encounter.setting in _ACUTE
+    encounter = chart.encounter
+    acute = encounter is not None and encounter.setting in _ACUTE
     values = [
         issue
         for issue in chart.issues
@@ -396,7 +399,15 @@ def _quality_card(context: CallContext) -> tuple[int, Card] | None:
         and (acute or issue.code == "impossible-value")
     ]
     fetches = [issue for issue in chart.issues if issue.code in _FETCHING]
-    vitals_missing = acute and not chart.measurements and "Observation" not in chart.sections_missing
+    vitals_missing = (
+        encounter is not None
+        and acute
+        and not chart.measurements
+        and "Observation" not in chart.sections_missing
+        and encounter.end is None
+        and encounter.start is not None
+        and chart.at - encounter.start >= _VITALS_DUE
+    )
     if values:
         key = "quality.summary_unread_one" if len(values) == 1 else "quality.summary_unread"
         summary = texts[key].format(n=len(values))

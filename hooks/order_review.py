@@ -82,6 +82,16 @@ def _phrases(facts: Sequence[Fact], context: CallContext) -> list[str]:
     return [wording.fact_phrase(fact, context.texts, context.names) for fact in facts]
 
 
+def _reasons(concern: OrderConcern, context: CallContext) -> list[str]:
+    """What stands against an order, in a few words; a title that says "allergy" need not say it again."""
+    if concern.kind != "allergy":
+        return _phrases(concern.facts, context)
+    return [
+        plain(wording.mid_sentence(wording.name_of(fact, context.texts, context.names)), 60)
+        for fact in concern.facts
+    ]
+
+
 def _order_name(concern: OrderConcern) -> str:
     return plain(concern.order_label, 60) or concern.order
 
@@ -123,9 +133,7 @@ def _unsafe_card(context: CallContext, concerns: list[OrderConcern]) -> Card:
         title = texts["order_card.ordered"].format(order=order, problem=rule)
     others = [_order_name(c) for c in concerns if c.order != head.order]
     facts = _facts(concerns)
-    summary = wording.extend_summary(
-        title, [*_phrases(_facts([head]), context), *dict.fromkeys(others)], SUMMARY_LIMIT
-    )
+    summary = wording.extend_summary(title, [*_reasons(head, context), *dict.fromkeys(others)], SUMMARY_LIMIT)
     lines = [f"**{escape(_order_name(concern))}**: {_why(concern, context)}" for concern in concerns]
     parts = [wording.bullets(lines) if len(lines) > 1 else lines[0]]
     instead, suggestions = _creations(context, concerns)

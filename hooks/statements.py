@@ -51,7 +51,7 @@ class Group(msgspec.Struct):
         return self.statements[0]
 
 
-class DataInvalid(ValueError):  # noqa: N818 (named for the domain, STYLE.md)
+class DataInvalid(ValueError):
     """A packaged data file of the cards is wrong; names file and entry."""
 
 

@@ -32,7 +32,7 @@ _CATEGORY: Mapping[str, tuple[str, str]] = {
 _CALLED_NOT_ORDERED = frozenset({"emergency-review", "urgent-review", "senior-review"})
 
 
-class OrderableInvalid(ValueError):  # noqa: N818 (named for the domain, STYLE.md)
+class OrderableInvalid(ValueError):
     """The catalogue of actions cannot be drafted as it stands; names the entry."""
 
 

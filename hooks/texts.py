@@ -17,7 +17,7 @@ Language = Literal["en", "es"]
 LANGUAGES: tuple[Language, ...] = ("en", "es")
 
 
-class TextsInvalid(ValueError):  # noqa: N818 (named for the domain, STYLE.md)
+class TextsInvalid(ValueError):
     """A text is missing, empty, doubled, or does not match its counterpart; names file and key."""
 
 

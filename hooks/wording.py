@@ -23,6 +23,13 @@ def label_of(fact: Fact, language: str) -> str:
     return fact.label
 
 
+def name_of(fact: Fact, texts: Texts, names: Names) -> str:
+    """What a fact is called: ours for age, sex and pregnancy, the caller's for what terminologies name."""
+    if fact.kind == "demographic":
+        return texts.maybe(f"demographic.{fact.code}") or names(fact, texts.language)
+    return names(fact, texts.language)
+
+
 def mid_sentence(name: str) -> str:
     """A name inside a sentence: ``Potassium`` becomes ``potassium``, ``NEWS2`` and ``pH`` stay."""
     return name[0].lower() + name[1:] if len(name) > 1 and name[1].islower() else name
@@ -46,7 +53,7 @@ def value_of(fact: Fact, texts: Texts) -> str:
 
 def fact_phrase(fact: Fact, texts: Texts, names: Names) -> str:
     """A fact in a sentence, plain text: ``lactate 4.2 mmol/L``, ``chest pain``, ``fever (absent)``."""
-    name = plain(mid_sentence(names(fact, texts.language)), 60)
+    name = plain(mid_sentence(name_of(fact, texts, names)), 60)
     if fact.kind == "allergy":
         return texts["card.allergy_to"].format(name=name)
     value = value_of(fact, texts)
@@ -139,7 +146,7 @@ def fact_table(
         if mark:
             value = f"{value} ({texts['card.points'].format(n=mark)})"
         time = when(fact.time, at, texts) if fact.time is not None else ""
-        name = escape(names(fact, texts.language))
+        name = escape(name_of(fact, texts, names))
         if fact.kind == "allergy":
             name = texts["card.allergy_to"].format(name=name)
         source = escape(", ".join(fact.sources[:2]))

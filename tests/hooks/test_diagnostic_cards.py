@@ -17,6 +17,8 @@ from models.assessment import (
     Prediction,
     Recommendation,
     RedFlag,
+    Score,
+    ScorePart,
 )
 
 RR = measured("9279-1", "Respiratory rate", 28, "/min")
@@ -283,3 +285,28 @@ def test_no_fact_is_said_on_two_cards(assessment):
         ]
         named += len(rows)
         assert len(rows) <= 1
+
+
+def test_vital_signs_are_asked_for_when_overdue_and_not_at_the_door():
+    arrived = chart(encounter=Encounter("Encounter/e", "emergency", AT - timedelta(minutes=10)))
+    waiting = chart(encounter=Encounter("Encounter/e", "emergency", AT - timedelta(hours=2)))
+    assert show(on=arrived) == ()
+    (card,) = show(on=waiting)
+    assert card.indicator == "info"
+    assert card.summary.startswith("No usable vital signs")
+
+
+def test_age_is_named_in_the_language_of_the_card():
+    age = Fact("demographic", "age", "Age", (), 54, "a")
+    (card,) = show("es", red_flags=(flag("thunderclap-headache", finding("HP:1", "Cefalea"), age),))
+    assert "| Edad | 54 años |" in card.detail
+
+
+def test_a_glasgow_score_is_not_called_a_minimum_when_a_part_is_missing():
+    eye = measured("9267-6", "Eye opening", 2, "{score}")
+    score = Score(
+        "gcs", 9, 15, "moderate", False, (ScorePart("gcs-eye", 2, eye),), ("gcs-verbal",), "immediate"
+    )
+    (card,) = show(scores=(score,))
+    assert card.summary == "Glasgow Coma Scale 9 (moderately reduced)"
+    assert "higher" not in card.detail
