@@ -105,7 +105,7 @@ class Engine:
             chart,
             complaints,
             immediate="immediate" in ranks,
-            urgent="urgent" in ranks or immediate.probability >= self.settings.immediate_threshold,
+            urgent="urgent" in ranks or immediate.probability > self.settings.immediate_threshold,
         )
         severity, probabilities = self._severity.probabilities(situation)
         decision = decide(self.settings, results, (EngineVote("rules", severity, immediate.probability),))

@@ -80,7 +80,7 @@ class PolicySettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rare_alarm_threshold
         Calibrated confidence of a rare candidate above which the alarm is raised (ARCHITECTURE.md).
     immediate_threshold
-        Probability from which immediate attention is advised although no rule forces it.  Set a priori
+        Probability above which immediate attention is advised although no rule forces it.  Set a priori
         from the costs, not from data: to miss a patient who cannot wait is held to be four times as
         bad as to call for one who can, so 1 / (1 + 4) = 0.2.  Trauma triage accepts still more
         over-triage for less under-triage (ACS-COT, Resources for Optimal Care of the Injured Patient).
@@ -163,7 +163,7 @@ def decide(
             reason, because = "resembles-nothing-known", ()
         else:
             reason, because = "engines-agree", ()
-    immediate = reason.endswith("-immediate") or probability >= settings.immediate_threshold
+    immediate = reason.endswith("-immediate") or probability > settings.immediate_threshold
     return Decision(
         severity,
         immediate,

@@ -22,6 +22,7 @@ from models.rules.terms import Analyte, fact_of
 FILE = "immediate.toml"
 TARGET = "immediate-attention"
 PAIN = "72514-3"
+TRIAGE_SCORES = ("ctas-modifiers",)
 GROUPS = ("physiology", "picture", "context")
 
 
@@ -134,16 +135,18 @@ class ImmediateModel:
         """
         weights = self._weights
         physiology: list[Evidence] = []
+        picture: list[Evidence] = []
         for score in scores:
-            evidence = self._score(score)
+            evidence = None if score.stale else self._score(score)
             if evidence is not None:
-                physiology.append(evidence)
+                # Triage modifiers judge the same complaint as the picture does.
+                (picture if score.id in TRIAGE_SCORES else physiology).append(evidence)
         for value in critical_values:
             weight = weights.critical_value[value.urgency]
             if not value.stale and weight > 0:
                 physiology.append(Evidence(weight, ((1.0, value.fact),)))
         # A red flag is made of complaints: both are one picture, and its parts count once in full.
-        picture = [
+        picture += [
             _even(weights.red_flag[flag.urgency], flag.facts)
             for flag in red_flags
             if not flag.stale and flag.facts
@@ -169,8 +172,6 @@ class ImmediateModel:
 
     def _score(self, score: Score) -> Evidence | None:
         """The weight of a score, shared among its parameters by their points."""
-        if score.stale:
-            return None
         scored = [part for part in score.parts if part.fact is not None]
         if not scored:
             return None
@@ -185,6 +186,9 @@ class ImmediateModel:
         if weight == 0.0:
             return None
         points = sum(part.points for part in scored if part.points > 0)
+        if points == 0 and weight > 0 and score.urgency is None:
+            # A ratio in its normal band (shock index) is no evidence of danger.
+            return None
         if points > 0 and weight > 0:
             return Evidence(
                 weight,

@@ -131,11 +131,11 @@ def test_a_chart_that_resembles_nothing_known_is_atypical(votes: tuple[EngineVot
     assert decide(SETTINGS, RuleResults(), votes).escalation.code == code
 
 
-def test_a_probability_at_the_threshold_advises_immediate_attention() -> None:
+def test_a_probability_above_the_threshold_advises_immediate_attention() -> None:
+    above = EngineVote("rules", "acute-disease", SETTINGS.immediate_threshold + 1e-9)
     at = EngineVote("rules", "acute-disease", SETTINGS.immediate_threshold)
-    below = EngineVote("rules", "acute-disease", SETTINGS.immediate_threshold - 1e-9)
-    assert decide(SETTINGS, RuleResults(), (at,)).immediate
-    assert not decide(SETTINGS, RuleResults(), (below,)).immediate
+    assert decide(SETTINGS, RuleResults(), (above,)).immediate
+    assert not decide(SETTINGS, RuleResults(), (at,)).immediate
 
 
 def test_the_reasons_are_listed_gravest_first_and_each_once() -> None:
