@@ -1,0 +1,225 @@
+"""The cards beside the main ones: outdated values, an incomplete record, and the learned engines' opinion.
+
+Responsible for saying these only when they matter (rules and learned engines may have nothing to
+say; a record that could not be read may hide something).  What red flags, critical values and scores
+say of the patient now is in `diagnostic_assessment`.
+"""
+
+from datetime import timedelta
+
+from hooks import wording
+from hooks.cards import Card, Indicator, build_card
+from hooks.context import INDICATOR, CallContext
+from hooks.markdown import escape, plain
+from hooks.override_reasons import override_reasons
+from hooks.statements import RANK, Statement, keys_of
+from hooks.titles import title_of
+from models.assessment import Fact
+
+# Read issues that may have hidden an abnormal value.
+_HIDING = frozenset({"unknown-unit", "impossible-value", "unreadable-resource", "missing-value"})
+_FETCHING = frozenset({"fetch-failed", "truncated", "operation-outcome"})
+# Vital signs are due at triage; a reminder before that would meet everyone at the door.
+# grade C: estimate of this project.
+_VITALS_DUE = timedelta(hours=1)
+_ACUTE = frozenset({"emergency", "inpatient"})
+
+
+def outdated_card(context: CallContext, stale: list[Statement], spoken: set[str]) -> tuple[int, Card] | None:
+    """One warning at most for grave values that are too old to act on: measure again."""
+    texts = context.texts
+    chart = context.chart
+    horizon = chart.at - timedelta(hours=context.settings.stale_horizon_hours)
+    kept: list[Statement] = []
+    times = []
+    for statement in stale:
+        moments = [fact.time for fact in statement.facts if fact.time is not None]
+        newest = max(moments, default=None)
+        grave = statement.rank <= RANK["urgent"]
+        if grave and spoken.isdisjoint(keys_of(statement.facts)) and (newest is None or newest >= horizon):
+            kept.append(statement)
+            times.append(newest)
+    if not kept:
+        return None
+    head = kept[0]
+    vital = any(statement.kind == "score" for statement in kept)
+    key = "stale.summary" if vital or head.kind == "red-flag" else "stale.summary_lab"
+    time = times[0]
+    what = title_of(head, context)
+    if time is None:
+        summary = texts[key + "_undated"].format(what=what)
+    else:
+        summary = texts[key].format(what=what, ago=texts.ago(time, chart.at))
+    parts = [texts["stale.detail"]]
+    if len(kept) > 1:
+        parts.append(wording.bullets([escape(title_of(statement, context)) for statement in kept]))
+    facts = wording.unique_facts(kept)
+    table = wording.fact_table(facts, chart, texts, context.names, most=context.settings.max_facts)
+    parts.append(wording.section(texts["card.why"], table))
+    parts.append(context.basis([s.source for s in kept if s.source]))
+    card = build_card(
+        seed=context.seed,
+        key="outdated|" + "|".join([f"{s.kind}:{s.id}" for s in kept]),
+        summary=summary,
+        indicator="warning",
+        detail="\n\n".join(parts),
+        source=context.source("outdated-values"),
+        override_reasons=override_reasons("assessment", texts.language),
+    )
+    return RANK["urgent"], card
+
+
+def quality_card(context: CallContext) -> tuple[int, Card] | None:
+    """When nothing else is said: what was not read, if it may have hidden something.
+
+    An unreadable unit matters while someone is acutely ill; in a clinic visit only what can not be a
+    true value or could not be fetched is worth a card.
+    """
+    chart = context.chart
+    texts = context.texts
+    encounter = chart.encounter
+    acute = encounter is not None and encounter.setting in _ACUTE
+    values = [
+        issue
+        for issue in chart.issues
+        if issue.code in _HIDING
+        and issue.reference.startswith("Observation/")
+        and (acute or issue.code == "impossible-value")
+    ]
+    fetches = [issue for issue in chart.issues if issue.code in _FETCHING]
+    vitals_missing = (
+        encounter is not None
+        and acute
+        and not chart.measurements
+        and "Observation" not in chart.sections_missing
+        and encounter.end is None
+        and encounter.start is not None
+        and chart.at - encounter.start >= _VITALS_DUE
+    )
+    if values:
+        key = "quality.summary_unread_one" if len(values) == 1 else "quality.summary_unread"
+        summary = texts[key].format(n=len(values))
+    elif fetches or (acute and chart.sections_missing):
+        sections = dict.fromkeys(
+            [*chart.sections_missing, *[i.reference.partition("/")[0].partition("?")[0] for i in fetches]]
+        )
+        named = wording.join([texts.get(f"section.{name}", name) for name in sections], texts)
+        summary = texts["quality.summary_sections"].format(sections=plain(named))
+    elif vitals_missing:
+        summary = texts["quality.summary_vitals"]
+    else:
+        return None
+    parts = [texts["quality.detail_vitals"] if vitals_missing else texts["quality.detail_unread"]]
+    issues = [*values, *fetches]
+    if issues:
+        parts.append(wording.issue_list(issues, texts))
+    unread = wording.unread_lines(chart, texts)
+    if unread:
+        parts.append(wording.section(texts["card.unknown"], wording.bullets(unread)))
+    parts.append(context.basis([]))
+    card = build_card(
+        seed=context.seed,
+        key="data-quality",
+        summary=summary,
+        indicator="info",
+        detail="\n\n".join(parts),
+        source=context.source("data-quality"),
+        override_reasons=override_reasons("assessment", texts.language),
+    )
+    return RANK["soon"], card
+
+
+def model_cards(context: CallContext, fresh: list[Statement]) -> list[tuple[int, Card]]:
+    """What the learned engines add to the published rules: a rare-disease alarm, or attention now."""
+    assessment = context.assessment
+    texts = context.texts
+    found: list[tuple[int, Card]] = []
+    code = assessment.escalation.code
+    grave = any(statement.rank <= RANK["urgent"] for statement in fresh)
+    if assessment.immediate and not grave:
+        percent = texts["model.probability"].format(
+            percent=texts.number(round(100 * assessment.immediate_probability))
+        )
+        facts = [c.fact for c in assessment.explanation if c.target == "immediate-attention" and c.amount > 0]
+        summary = texts["model.immediate"].format(probability=percent)
+        body = [texts["model.immediate_detail"]]
+        found.append(
+            _opinion(
+                context,
+                key="immediate",
+                summary=summary,
+                indicator="warning",
+                topic="model-assessment",
+                body=body,
+                facts=facts,
+            )
+        )
+    elif code in {"precaution", "atypical-case"} and not fresh:
+        key = "model.precaution" if code == "precaution" else "model.atypical"
+        indicator: Indicator = "info" if assessment.severity == "no-disease" else "warning"
+        severity = texts["card.severity"].format(severity=texts[f"severity.{assessment.severity}"])
+        found.append(
+            _opinion(
+                context,
+                key=code,
+                summary=texts[key],
+                indicator=indicator,
+                topic="model-assessment",
+                body=[f"{severity}."],
+                facts=[],
+            )
+        )
+    if assessment.rare_alarm and assessment.rare:
+        named = [plain(candidate.label, 60) for candidate in assessment.rare[:3]]
+        lines = [
+            f"{escape(candidate.label)} ({texts.number(round(100 * candidate.probability))} %)"
+            for candidate in assessment.rare[:5]
+        ]
+        facts = [c.fact for c in assessment.explanation if c.target == assessment.rare[0].id and c.amount > 0]
+        summary = texts["model.rare"].format(names=", ".join(named))
+        body = [texts["model.rare_detail"], wording.bullets(lines)]
+        found.append(
+            _opinion(
+                context,
+                key="rare",
+                summary=summary,
+                indicator="warning",
+                topic="rare-disease",
+                body=body,
+                facts=facts,
+            )
+        )
+    return found
+
+
+def _opinion(
+    context: CallContext,
+    *,
+    key: str,
+    summary: str,
+    indicator: Indicator,
+    topic: str,
+    body: list[str],
+    facts: list[Fact],
+) -> tuple[int, Card]:
+    texts = context.texts
+    parts = list(body)
+    if facts:
+        table = wording.fact_table(
+            facts, context.chart, texts, context.names, most=context.settings.max_facts
+        )
+        parts.append(wording.section(texts["card.why"], table))
+    unread = wording.unread_lines(context.chart, texts)
+    if unread:
+        parts.append(wording.section(texts["card.unknown"], wording.bullets(unread)))
+    parts.append(context.basis([]))
+    card = build_card(
+        seed=context.seed,
+        key=f"model:{key}",
+        summary=summary,
+        indicator=indicator,
+        detail="\n\n".join(parts),
+        source=context.source(topic),
+        override_reasons=override_reasons("assessment", texts.language),
+    )
+    return INDICATOR.index(indicator), card
