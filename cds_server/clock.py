@@ -5,6 +5,9 @@ from datetime import UTC, datetime
 
 Clock = Callable[[], datetime]
 
+EARLIEST_YEAR = 1900
+"""A record's moment before this is an error of writing; reckoning back from it would leave the calendar."""
+
 
 def utc_now() -> datetime:
     """The time now, aware, in UTC."""

@@ -5,11 +5,12 @@ the wrong patient at the wrong moment.  FHIR content stays raw here: `fhir_adapt
 """
 
 import re
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
 
+from cds_server.clock import EARLIEST_YEAR
 from cds_server.errors import RequestMalformed, malformed
 from hooks.services import Service
 
@@ -148,4 +149,6 @@ def _moment(extension: dict[str, msgspec.Raw] | None, now: datetime) -> datetime
         raise RequestMalformed("the time needs an offset, such as Z or +02:00", f"{where}.instant")
     if moment > now + _FUTURE:
         raise RequestMalformed("the moment lies in the future", f"{where}.instant")
-    return moment
+    if moment.year < EARLIEST_YEAR:
+        raise RequestMalformed(f"the moment lies before {EARLIEST_YEAR}", f"{where}.instant")
+    return moment.astimezone(UTC)

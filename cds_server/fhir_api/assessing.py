@@ -7,19 +7,24 @@ will be sent.  Form in and out is the caller's business.
 import time
 import uuid
 from collections.abc import Callable
+from datetime import datetime, timedelta
 
 import msgspec
 import structlog
 
 from cds_server.audit import Decision, digest
+from cds_server.clock import EARLIEST_YEAR
 from cds_server.errors import status_of
 from cds_server.state import House
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.chart_builder import moment_of
-from fhir_adapters.decode import read_bundle
+from fhir_adapters.decode import Resources, read_bundle
 from models.assessment import Assessment
 
 _log = structlog.get_logger(__name__)
+_AHEAD = timedelta(days=366)
+"""Test data and planned encounters lie ahead of the clock; a date further on is an error of writing."""
+
 Encode = Callable[[PatientChart, Assessment], bytes]
 
 
@@ -52,7 +57,7 @@ async def assess_bundle(
         found = read_bundle(bundle())
         chart = house.knowledge.builder.build(
             found,
-            at=moment_of(found) or now,
+            at=_moment(found, now),
             patient_id=None,
             retrospective=True,
         )
@@ -100,3 +105,11 @@ async def assess_bundle(
         ms=round(seconds * 1000, 2),
     )
     return done.body
+
+
+def _moment(found: Resources, now: datetime) -> datetime:
+    """The moment the record speaks of, or now when it names none that can be true."""
+    stated = moment_of(found)
+    if stated is None or stated.year < EARLIEST_YEAR or stated > now + _AHEAD:
+        return now
+    return stated
