@@ -86,9 +86,7 @@ def _summary(members: Group, context: CallContext) -> str:
     head = members.head
     additions: list[str] = []
     spoken = keys_of(head.facts) if head.kind == "critical" else set()
-    scores = [
     scores = [title_of(other, context) for other in members.statements[1:] if other.kind == "score"]
-    ]
     additions.extend(scores[:1])
     if head.kind == "red-flag":
         for fact in wording.unique_facts([head]):
