@@ -197,9 +197,9 @@ async def _in_process(
     settings: Settings, request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 ) -> httpx.Response:
     from cds_server.app import create_app  # noqa: PLC0415 - only the offline commands pay for it
-    from cds_server.monitoring.logs import configure  # noqa: PLC0415
+    from cds_server.monitoring.logging import configure_logging  # noqa: PLC0415
 
-    configure("warning", "console")
+    configure_logging("error", "console")
     application = create_app(settings)
     transport = httpx.ASGITransport(app=application)
     async with (
