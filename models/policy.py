@@ -63,7 +63,7 @@ REASONS: dict[Reason, tuple[EscalationCode, str]] = {
 }
 
 
-class PolicySettingsInvalid(ValueError):  # noqa: N818 (named for the domain, as in the other rooms)
+class PolicySettingsInvalid(ValueError):
     """A policy setting lies outside its allowed range; the message names the setting and the range."""
 
 

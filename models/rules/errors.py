@@ -1,7 +1,7 @@
 """The error of packaged rule data that may not be served: one name for the room, raised only at load."""
 
 
-class RulesInvalid(ValueError):  # noqa: N818 (named for the domain, as in the other rooms)
+class RulesInvalid(ValueError):
     """A rule data file does not hold what its loader requires.
 
     The message names the file and the id (or row) of the entry, and never anything of a patient.

@@ -102,7 +102,7 @@ class SeverityRules:
             return "immediate"
         if urgent:
             return "urgent"
-        symptoms = [item for item in complaints if not self._is_chronic_problem(item)]
+        symptoms = [item for item in complaints if self._is_symptom(item)]
         chronic = any(
             problem.status == "active" and self.is_chronic(problem.icd10cm) for problem in chart.problems
         )
@@ -119,9 +119,10 @@ class SeverityRules:
         """The severity of a situation and the probabilities over `SEVERITIES`."""
         return self._situations[situation]
 
-    def _is_chronic_problem(self, complaint: Complaint) -> bool:
+    def _is_symptom(self, complaint: Complaint) -> bool:
+        """Whether a complaint speaks of being ill now: no chronic condition, no mere contact (Z codes)."""
         code = getattr(complaint.item, "icd10cm", None)
-        return code is not None and self.is_chronic(code)
+        return code is None or not (code.startswith("Z") or self.is_chronic(code))
 
 
 def load_chronic() -> frozenset[str]:

@@ -165,6 +165,9 @@ CHILD = Subject("p", "female", 4 * 365, "day")
 
 VIGNETTES: list[tuple[str, list[Item], Subject, set[str], bool, str]] = [
     ("healthy check-up", vitals(), MAN, set(), False, "no-disease"),
+    ("check-up as reason for contact", [problem("Z00.00", role="encounter"), *vitals()], MAN, set(), False, "no-disease"),
+    ("knee pain with atrial fibrillation", [finding("Limb pain"), finding("Atrial fibrillation"), problem("I48.91"), drug("B01AF01"), *vitals()], OLD, set(), False, "mild-disease"),
+    ("confused with pneumonia", [problem("J18.9"), finding("Fever"), finding("Confusion"), *vitals(sbp=96, hr=112, rr=26, temp=38.8)], OLD, {"sepsis-suspected"}, True, "acute-disease"),
     ("a cold", [finding("Cough"), finding("Rhinorrhea"), *vitals()], GIRL, set(), False, "mild-discomfort"),
     ("stable diabetes and hypertension", [problem("E11.9"), problem("I10"), *vitals()], MAN, set(), False, "chronic-disease"),
     ("acute coronary syndrome", [finding("Chest pain"), finding("Hyperhidrosis"), finding("Dyspnea"), *vitals(hr=98)], MAN, {"chest-pain-acs"}, True, "acute-disease"),
@@ -212,6 +215,12 @@ def test_a_doctor_would_agree(
     assert bool(flags) or not found
     assert assessment.immediate == immediate
     assert assessment.severity == severity
+
+
+def test_sepsis_with_confusion_is_not_called_encephalitis_nor_embolism() -> None:
+    septic = [problem("J18.9"), finding("Fever"), finding("Confusion"), finding("Dyspnea")]
+    found = {flag.id for flag in ENGINE.assess(chart(*septic, *vitals(hr=118, rr=26, spo2=90))).red_flags}
+    assert not found & {"encephalitis", "meningism", "pulmonary-embolism"}
 
 
 def test_an_old_emergency_no_longer_speaks() -> None:
