@@ -85,7 +85,7 @@ class FhirLimits(msgspec.Struct, frozen=True):
     concurrency: int = 8
 
 
-class _Failed(Exception):  # noqa: N818 internal
+class _Failed(Exception):
     """A query could not be answered; the text is one of ours (``"http-404"``, ``"timeout"``)."""
 
 

@@ -21,7 +21,7 @@ _SCHEME_PORTS = {"https": 443, "http": 80}
 _LONGEST = 2048
 
 
-class ServerNotAllowed(ValueError):  # noqa: N818 named for the domain
+class ServerNotAllowed(ValueError):
     """A URL is not one a FHIR server may have here.  Says why, and never quotes the URL."""
 
 

@@ -22,7 +22,7 @@ def capability_statement(base_url: str) -> dict[str, Any]:
             {
                 "mode": "server",
                 "documentation": (
-                    "Assesses one patient's record. CDS Hooks clients use /cds-services instead. Nothing sent "
+                    "Assesses one patient's record. CDS Hooks clients use /cds-services. Nothing sent "
                     "here can be read back."
                 ),
                 "resource": [{"type": "OperationDefinition", "interaction": [{"code": "read"}]}],
@@ -43,14 +43,14 @@ def operation_definition(base_url: str) -> dict[str, Any]:
         "status": "active",
         "kind": "operation",
         "date": _DATE,
-        "description": "Severity, need for immediate attention, escalation and what they rest on.",
+        "description": "Severity, need for immediate attention, escalation and their grounds.",
         "affectsState": False,
         "code": "assess",
         "system": True,
         "type": False,
         "instance": False,
         "parameter": [
-            _parameter("bundle", "in", "Bundle", "1", "The record; the Bundle itself is the body."),
+            _parameter("bundle", "in", "Bundle", "1", "The record, itself the body."),
             _parameter("severity", "out", "Coding", "1", "One of five classes (urn:cds-server:severity)."),
             _parameter("immediate-attention", "out", None, "1", "Decision and calibrated probability."),
             _parameter("common", "out", "RiskAssessment", "1", "Common diseases by falling probability."),

@@ -10,6 +10,8 @@ from audit_helpers import rows
 from fhir.resources.R4B import get_fhir_model_class
 from server_helpers import ASSESSMENT, Running, empty_members, example, minimal, outcome
 
+from cds_server.api.schemas import PredictResponse
+
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "clinical"
 
 
@@ -154,8 +156,6 @@ def test_the_simple_form_goes_the_same_way(server: Running) -> None:
 
 
 def test_the_simple_form_keeps_the_documented_shape(server: Running) -> None:
-    from cds_server.api.schemas import PredictResponse  # noqa: PLC0415
-
     PredictResponse.model_validate(server.post("/api/v1/predict", FORM).json())
     PredictResponse.model_validate(server.post("/api/v1/predict", {}).json())
     paths = server.client.get("/openapi.json").json()["paths"]
