@@ -16,7 +16,7 @@ from fhir_adapters.chart_builder import PatientMissing, SeveralPatients
 from fhir_adapters.decode import MalformedJSON
 
 
-class Refused(Exception):  # noqa: N818 named for the domain
+class Refused(Exception):
     """A request that is answered with a refusal.
 
     `reason` is told to the caller; `expression` names the element it is about (``context.patientId``).

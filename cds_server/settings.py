@@ -173,7 +173,8 @@ class Settings(BaseSettings):
         if self.client_auth != "off":
             raise ValueError(
                 f"CDS_CLIENT_AUTH={self.client_auth}: this version does not check client JWTs yet; it "
-                "would only look protected. Use CDS_CLIENT_AUTH=off on loopback or behind an authenticating proxy."
+                "would only look protected. Use CDS_CLIENT_AUTH=off on loopback or behind a proxy that "
+                "authenticates."
             )
         if not self.on_loopback and not (
             "client_auth" in self.model_fields_set and self.allow_unauthenticated
