@@ -83,7 +83,7 @@ class Settings(BaseSettings):
     cors_origins: str = Field(
         default="",
         description=(
-            "Comma-separated origins of browser clients. Default on loopback: the CDS Hooks Sandbox and pages "
+            "Comma-separated origins of browser clients. Default on loopback: the CDS Hooks Sandbox, pages "
             "of this machine; elsewhere none."
         ),
     )
