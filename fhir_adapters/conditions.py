@@ -22,12 +22,19 @@ RECENT = timedelta(days=30)
 _AGE_UNITS = {"a": 365.25, "mo": 30.4375, "wk": 7.0, "d": 1.0, "h": 1 / 24, "min": 1 / 1440}
 
 
-def _codes(concept: r.CodeableConcept | None) -> set[str]:
+def _codes(concept: r.CodeableConcept | None) -> tuple[str, ...]:
+    """The codes of a status or category; its text where it has none (sent by small systems)."""
     if concept is None:
-        return set()
-    return {c.code for c in concept.coding or () if c.code} or (
-        {concept.text.lower()} if concept.text else set()
-    )
+        return ()
+    codings = concept.coding
+    if codings:
+        # One coding is the rule, and this runs for every Condition of the chart.
+        if len(codings) == 1 and (code := codings[0].code):
+            return (code,)
+        found = tuple([c.code for c in codings if c.code])
+        if found:
+            return found
+    return (concept.text.lower(),) if concept.text else ()
 
 
 def read_conditions(
@@ -46,9 +53,11 @@ def read_conditions(
         state: State = "present"
         if "refuted" in verification:
             state = "absent"
-        elif verification & _UNCERTAIN:
+        elif not _UNCERTAIN.isdisjoint(verification):
             state = "uncertain"
-        history = next((_HISTORY[c] for c in _codes(condition.clinicalStatus) if c in _HISTORY), None)
+        history: ProblemStatus | None = None
+        for code in _codes(condition.clinicalStatus):
+            history = _HISTORY.get(code, history)
         period = condition.onsetPeriod
         onset_text = condition.onsetDateTime or (period.start if period is not None else None)
         onset = build.time(onset_text, reference, "onset")
@@ -56,9 +65,11 @@ def read_conditions(
         time = recorded or onset
         if time is not None and time > build.at + timedelta(days=1):
             build.issues.append(ReadIssue("invalid-date", reference, "recordedDate", "in the future"))
-        listed = any("problem-list-item" in _codes(c) for c in condition.category or ())
         role: Role = "encounter"
-        if (time is not None and time < since) or (listed and time is None and history is not None):
+        if time is not None and time < since:
+            role = "problem-list"
+        elif time is None and history is not None:
+            # Over, and nobody says since when: background, as the problem list has it.
             role = "problem-list"
         _read_concept(
             build,
@@ -183,7 +194,7 @@ def read_family_history(build: Build, pairs: list[tuple[str, r.FamilyMemberHisto
     for reference, history in pairs:
         if history.status == "entered-in-error" or not build.is_ours(reference, history.patient):
             continue
-        relationship = next(iter(sorted(_codes(history.relationship))), "FAMMEMB").upper()
+        relationship = next(iter(_codes(history.relationship)), "FAMMEMB").upper()
         for condition in history.condition or ():
             if condition.code is None:
                 build.issues.append(ReadIssue("missing-code", reference, "condition.code"))
