@@ -11,7 +11,7 @@ from cds_server.errors import PatientMismatch, PrefetchIncomplete
 from cds_server.state import House
 from fhir_adapters.chart import ReadIssue
 from fhir_adapters.client import Access, Query
-from fhir_adapters.decode import Resources, read_prefetch
+from fhir_adapters.decode import Resources
 from fhir_adapters.origin import ServerNotAllowed
 from hooks.services import PrefetchTemplate, Service, resolve_template
 
@@ -76,7 +76,7 @@ async def _fetch(
         if link is None or url is None:
             continue
         query = Query(template.key, url, template.resource_types)
-        already = read_prefetch({template.key: request.prefetch[template.key]}).count
+        already = found.sent[template.key]
         if query.wanted is None or already < query.wanted:
             links[query] = (link, already)
     found.next_links.clear()

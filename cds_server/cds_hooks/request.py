@@ -12,6 +12,7 @@ import msgspec
 
 from cds_server.clock import EARLIEST_YEAR
 from cds_server.errors import RequestMalformed, malformed
+from fhir_adapters.decode import PrefetchValue, Resources, read_decoded, read_prefetch
 from hooks.services import Service
 
 AS_OF = "org.cds-server.as-of"
@@ -42,6 +43,10 @@ class _Request(msgspec.Struct, gc=False):
     extension: dict[str, msgspec.Raw] | None = None
 
 
+class _TypedRequest(_Request, gc=False):
+    prefetch: dict[str, PrefetchValue] | None = None
+
+
 class _PatientView(msgspec.Struct, gc=False):
     userId: str
     patientId: str
@@ -61,7 +66,11 @@ class _AsOf(msgspec.Struct, gc=False):
 
 
 class HookRequest(msgspec.Struct, frozen=True):
-    """A checked hook request.  `token` is kept out of every representation; `at` is aware or `None`."""
+    """A checked hook request.
+
+    `found` holds what its prefetch brought.  `token` is kept out of every representation; `at` is aware
+    or `None`.
+    """
 
     hook: str
     instance: str
@@ -70,7 +79,7 @@ class HookRequest(msgspec.Struct, frozen=True):
     encounter_id: str | None
     selections: tuple[str, ...]
     draft_orders: msgspec.Raw | None
-    prefetch: dict[str, msgspec.Raw]
+    found: Resources
     fhir_server: str | None
     at: datetime | None
     token: str | None
@@ -86,6 +95,7 @@ class HookRequest(msgspec.Struct, frozen=True):
         return fields
 
 
+_typed_request = msgspec.json.Decoder(_TypedRequest)
 _request = msgspec.json.Decoder(_Request)
 _contexts: dict[str, msgspec.json.Decoder[Any]] = {
     "patient-view": msgspec.json.Decoder(_PatientView),
@@ -99,7 +109,7 @@ def decode_request(body: bytes, service: Service, now: datetime) -> HookRequest:
 
     Raises `RequestMalformed` naming the member at fault.
     """
-    request = _decoded(_request, body, "")
+    request, found = _with_prefetch(body)
     if request.hook != service.hook:
         raise RequestMalformed(f"this service answers the hook {service.hook}", "hook")
     if not _UUID.match(request.hookInstance):
@@ -115,11 +125,27 @@ def decode_request(body: bytes, service: Service, now: datetime) -> HookRequest:
         encounter_id=context.encounterId.removeprefix("Encounter/") if context.encounterId else None,
         selections=tuple(context.selections) if orders else (),
         draft_orders=context.draftOrders if orders else None,
-        prefetch=request.prefetch or {},
+        found=found,
         fhir_server=request.fhirServer,
         at=_moment(request.extension, now),
         token=authorization.access_token if authorization is not None else None,
     )
+
+
+def _with_prefetch(body: bytes) -> tuple[_Request, Resources]:
+    """The request and its FHIR content, in one pass when all of it fits.
+
+    When anything does not, the request is read again with its prefetch left raw, and then resource by
+    resource, so that what is wrong is named and the rest still counts.
+    """
+    try:
+        request: _Request = _typed_request.decode(body)
+    except (msgspec.ValidationError, RecursionError):
+        request = _decoded(_request, body, "")
+        return request, read_prefetch(request.prefetch or {})
+    except (msgspec.DecodeError, UnicodeDecodeError) as fault:
+        raise malformed(fault, "") from None
+    return request, read_decoded(request.prefetch or {})
 
 
 def _decoded(decoder: msgspec.json.Decoder[Any], body: bytes | msgspec.Raw, where: str) -> Any:

@@ -18,7 +18,7 @@ from cds_server.cds_hooks.request import HookRequest, decode_request
 from cds_server.errors import RequestMalformed, expression_of, status_of
 from cds_server.state import House
 from fhir_adapters.chart import PatientChart
-from fhir_adapters.decode import MalformedJSON, Resources, read_bundle, read_prefetch
+from fhir_adapters.decode import MalformedJSON, Resources, read_bundle
 from hooks import diagnostic_assessment, order_review
 from hooks.cards import Card, CardResponse
 from hooks.services import Service
@@ -50,7 +50,6 @@ class _Read(msgspec.Struct, frozen=True):
     """A request with its FHIR content decoded."""
 
     request: HookRequest
-    found: Resources
     drafts: Resources | None
     input_digest: str
 
@@ -82,7 +81,7 @@ class HookCalls:
         try:
             read = await house.apart(len(body), lambda: self._read(service, body, call.now))
             try:
-                record = await complete(house, service, read.request, read.found)
+                record = await complete(house, service, read.request, read.request.found)
                 size = max(len(body), record.found.count * _TYPICAL_BYTES)
                 done = await house.apart(size, lambda: self._assess(call, read, record))
             except Exception as error:
@@ -119,7 +118,7 @@ class HookCalls:
                 drafts = read_bundle(request.draft_orders)
             except MalformedJSON as fault:
                 raise _orders_malformed(fault) from None
-        return _Read(request, read_prefetch(request.prefetch), drafts, digest(body))
+        return _Read(request, drafts, digest(body))
 
     def _assess(self, call: _Moment, read: _Read, record: Record) -> _Assessed:
         house = self._house

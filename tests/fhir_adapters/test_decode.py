@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_adapters import resources as r
-from fhir_adapters.decode import MalformedJSON, read_bundle, read_page, read_prefetch
+from fhir_adapters.decode import (
+    MalformedJSON,
+    PrefetchValue,
+    Resources,
+    read_bundle,
+    read_decoded,
+    read_page,
+    read_prefetch,
+)
 
 
 def bundle(*resources: Any, **members: Any) -> bytes:
@@ -50,7 +58,9 @@ def test_a_bad_resource_is_named_and_its_neighbours_count() -> None:
     assert found.patients
 
 
-@pytest.mark.parametrize("entry", [5, "x", [], {"resource": 7}, {"resource": {"resourceType": 3}}, {"resource": {}}])
+@pytest.mark.parametrize(
+    "entry", [5, "x", [], {"resource": 7}, {"resource": {"resourceType": 3}}, {"resource": {}}]
+)
 def test_an_entry_that_is_no_resource_is_reported_by_its_position(entry: Any) -> None:
     body = json.dumps({"resourceType": "Bundle", "entry": [entry, {"resource": PATIENT}]}).encode()
     found = read_bundle(body)
@@ -64,7 +74,12 @@ def test_an_unknown_resource_type_is_counted_not_lost() -> None:
 
 
 def test_unknown_members_extensions_and_nulls_are_ignored() -> None:
-    odd = {**PATIENT, "extension": [{"url": "x", "valueCode": "y"}], "zork": {"deep": [1, None]}, "_gender": None}
+    odd = {
+        **PATIENT,
+        "extension": [{"url": "x", "valueCode": "y"}],
+        "zork": {"deep": [1, None]},
+        "_gender": None,
+    }
     assert read_bundle(bundle(odd, None)).patients[0].birthDate == "1980-02-03"
 
 
@@ -101,7 +116,8 @@ def test_prefetch_tells_null_from_missing_from_refused() -> None:
         "broken": 17,
     }
     raw = {
-        key: msgspec.Raw(value if isinstance(value, bytes) else json.dumps(value).encode()) for key, value in values.items()
+        key: msgspec.Raw(value if isinstance(value, bytes) else json.dumps(value).encode())
+        for key, value in values.items()
     }
     found = read_prefetch(raw)
     assert found.answered == {"patient", "conditions", "vitals"}
@@ -112,9 +128,37 @@ def test_prefetch_tells_null_from_missing_from_refused() -> None:
     ]
 
 
+@given(
+    st.dictionaries(
+        st.sampled_from(["patient", "conditions", "labs", "vitals"]),
+        st.none()
+        | st.sampled_from(["Patient", "Claim", "OperationOutcome", "Observation"]).map(
+            lambda t: {"resourceType": t}
+        )
+        | st.lists(
+            st.sampled_from(
+                [PATIENT, HEART_RATE, {"resourceType": "Claim"}, {"resourceType": "OperationOutcome"}, None]
+            ),
+            max_size=4,
+        ).map(lambda resources: json.loads(bundle(*resources, link=[{"relation": "next", "url": "u"}]))),
+        max_size=4,
+    )
+)
+def test_reading_in_one_pass_or_key_by_key_gives_the_same(prefetch: dict[str, Any]) -> None:
+    body = json.dumps(prefetch).encode()
+    fast = read_decoded(msgspec.json.decode(body, type=dict[str, PrefetchValue]))
+    slow = read_prefetch(msgspec.json.decode(body, type=dict[str, msgspec.Raw]))
+    assert {name: getattr(fast, name) for name in Resources.__slots__} == {
+        name: getattr(slow, name) for name in Resources.__slots__
+    }
+
+
 def test_a_page_keeps_its_next_link_and_warnings_beside_data() -> None:
     outcome = {"resourceType": "OperationOutcome", "issue": [{"severity": "warning", "code": "incomplete"}]}
-    links = [{"relation": "self", "url": "a"}, {"relation": "next", "url": "https://ehr.example.org/fhir?page=2"}]
+    links = [
+        {"relation": "self", "url": "a"},
+        {"relation": "next", "url": "https://ehr.example.org/fhir?page=2"},
+    ]
     found = read_page(bundle(HEART_RATE, outcome, link=links), "vitals")
     assert found.next_links == {"vitals": "https://ehr.example.org/fhir?page=2"}
     assert found.answered == {"vitals"} and len(found.issues) == 1
@@ -134,19 +178,35 @@ def test_a_name_or_address_never_becomes_a_value() -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(
-        st.sampled_from(["id", "code", "coding", "valueQuantity", "value", "subject", "status", "component", "period"]),
-        inner,
-        max_size=4,
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["id", "code", "coding", "valueQuantity", "value", "subject", "status", "component", "period"]
+            ),
+            inner,
+            max_size=4,
+        )
     ),
     max_leaves=12,
 )
 
 
-@given(st.lists(st.tuples(st.sampled_from([t.__name__ for t in r.READ_TYPES] + ["Zork"]), json_values), max_size=6))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([t.__name__ for t in r.READ_TYPES] + ["Zork"]), json_values), max_size=6
+    )
+)
 def test_every_resource_sent_is_read_ignored_or_reported(parts: list[tuple[str, Any]]) -> None:
-    resources = [{**(value if isinstance(value, dict) else {"code": value}), "resourceType": kind} for kind, value in parts]
+    resources = [
+        {**(value if isinstance(value, dict) else {"code": value}), "resourceType": kind}
+        for kind, value in parts
+    ]
     found = read_bundle(bundle(*resources, PATIENT))
     read = sum(len(pairs) for pairs in found.of.values())
     assert found.count == len(resources) + 1
