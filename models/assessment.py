@@ -32,7 +32,16 @@ class Fact(msgspec.Struct, frozen=True, gc=False):
     """
 
     kind: Literal[
-        "measurement", "coded", "finding", "problem", "medication", "allergy", "demographic", "family", "immunization", "procedure"
+        "measurement",
+        "coded",
+        "finding",
+        "problem",
+        "medication",
+        "allergy",
+        "demographic",
+        "family",
+        "immunization",
+        "procedure",
     ]
     code: str
     label: str

@@ -12,15 +12,17 @@ from models.policy import EngineVote, PolicySettings, RuleResults, decide
 from models.recommendations import recommend
 from models.rules import tables
 from models.rules.actions import Actions
+from models.rules.analytes import load_analytes
 from models.rules.complaints import ComplaintRisk
 from models.rules.currency import Currency
+from models.rules.facts import fact_of
 from models.rules.immediate import PAIN, ImmediateModel, Weights
 from models.rules.order_rules import OrderRules
 from models.rules.red_flags import RedFlagRules
 from models.rules.scores import ScoreRules, ScoresResult
 from models.rules.scores.risk import ScoreRisk
 from models.rules.severity import SeverityRules
-from models.rules.terms import TermTable, fact_of, load_analytes
+from models.rules.terms import TermTable
 
 VERSION = "1"
 MODEL_ID = f"rules-{VERSION}"

@@ -13,7 +13,7 @@ from fhir_adapters.chart import Finding, PatientChart, Problem
 from fhir_adapters.hpo import Ontology
 from models.rules import tables
 from models.rules.errors import RulesInvalid
-from models.rules.terms import ACUTE_FINDING
+from models.rules.matching import ACUTE_FINDING
 
 FILE = "complaint_risk.csv"
 COLUMNS = ("kind", "code", "label", "level", "source")

@@ -12,7 +12,9 @@ import msgspec
 from fhir_adapters.chart import Subject
 from models.assessment import Fact
 from models.rules.errors import RulesInvalid
-from models.rules.terms import Evidence, Hits, TermTable
+from models.rules.facts import Evidence
+from models.rules.matching import Hits
+from models.rules.terms import TermTable
 
 INFANT_DAYS = 366
 # A rule for people older than this (40 years) is not applied to somebody of unknown age.

@@ -8,7 +8,7 @@ when it lies in the future.  A value without a time is taken as current.  The wi
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -66,7 +66,7 @@ class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Currency:
     """The windows laid over one chart: moments to compare a value's time with."""
 
-    __slots__ = ("_laboratory_since", "_stale_since", "_until", "_vital_since")
+    __slots__ = ("_laboratory_since", "_seen", "_stale_since", "_until", "_vital_since")
 
     def __init__(self, chart: PatientChart, windows: Windows) -> None:
         at = chart.at
@@ -83,6 +83,16 @@ class Currency:
         self._laboratory_since = laboratory
         self._stale_since = min(at - timedelta(days=windows.stale_days), vital, laboratory)
         self._until = at + timedelta(minutes=windows.future_minutes)
+        self._seen: dict[tuple[str, Window], Any] = {}
+
+    def newest_of(self, code: str, series: Sequence[V], window: Window) -> tuple[V, bool] | None:
+        """`newest` of the chart's series under a canonical code, worked out once for all rules."""
+        key = (code, window)
+        try:
+            found: tuple[V, bool] | None = self._seen[key]
+        except KeyError:
+            found = self._seen[key] = self.newest(series, window)
+        return found
 
     def newest(self, series: Sequence[V], window: Window) -> tuple[V, bool] | None:
         """The newest usable value of a series (newest first, undated last) and whether it is stale.

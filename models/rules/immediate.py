@@ -14,10 +14,11 @@ import msgspec
 from fhir_adapters.chart import PatientChart
 from models.assessment import Contribution, CriticalValue, Fact, RedFlag, Score, Urgency
 from models.rules import tables
+from models.rules.analytes import Analyte
 from models.rules.complaints import Complaint
 from models.rules.errors import RulesInvalid
+from models.rules.facts import fact_of
 from models.rules.scores.risk import ScoreRisk
-from models.rules.terms import Analyte, fact_of
 
 FILE = "immediate.toml"
 TARGET = "immediate-attention"

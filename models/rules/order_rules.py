@@ -18,7 +18,9 @@ from models.rules.actions import Actions
 from models.rules.conditions import Condition, Population, compile_condition
 from models.rules.currency import Currency
 from models.rules.errors import RulesInvalid
-from models.rules.terms import Hits, TermTable, fact_of
+from models.rules.facts import fact_of
+from models.rules.matching import Hits
+from models.rules.terms import TermTable
 
 FILE = "order_rules.toml"
 # Two drugs of one chemical subgroup (ATC level 4) are alike enough to ask; grade C: estimate of this project.

@@ -15,7 +15,9 @@ from models.rules import tables
 from models.rules.actions import Actions
 from models.rules.conditions import Condition, Population, compile_condition
 from models.rules.errors import RulesInvalid
-from models.rules.terms import Hits, TermTable, fact_of
+from models.rules.facts import fact_of
+from models.rules.matching import Hits
+from models.rules.terms import TermTable
 
 FILE = "red_flags.toml"
 URGENCY_RANK: dict[str, int] = {"immediate": 0, "urgent": 1, "soon": 2, "routine": 3}

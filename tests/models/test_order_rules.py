@@ -22,10 +22,11 @@ from fhir_adapters.chart import Allergy, Order, PatientChart, Subject
 from models.assessment import OrderConcern
 from models.engine import Engine
 from models.rules.actions import Actions
+from models.rules.analytes import load_analytes
 from models.rules.errors import RulesInvalid
 from models.rules.order_rules import OrderRules
 from models.rules.red_flags import RedFlagRules
-from models.rules.terms import TermTable, load_analytes
+from models.rules.terms import TermTable
 
 RULES: list[dict[str, Any]] = data("order_rules.toml")["rule"]
 ACTIONS = Actions.load()

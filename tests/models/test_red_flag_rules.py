@@ -24,10 +24,11 @@ from rule_charts import (
 from fhir_adapters.chart import PatientChart, Subject
 from models.assessment import RedFlag
 from models.rules.actions import Actions
+from models.rules.analytes import load_analytes
 from models.rules.currency import Currency, Windows
 from models.rules.errors import RulesInvalid
 from models.rules.red_flags import RedFlagRules
-from models.rules.terms import TermTable, load_analytes
+from models.rules.terms import TermTable
 
 FLAGS: list[dict[str, Any]] = RED_FLAGS["red_flag"]
 IDS = [flag["id"] for flag in FLAGS]

@@ -1,0 +1,297 @@
+"""Which of the numbered terms one chart fulfils: the hot half of `models.rules.terms`.
+
+Responsible for going once over a chart's findings, problems, drugs and values and noting the terms
+they meet, now or before; the lookups are prepared by `TermTable`.  It knows no rule and spells no term.
+"""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from fhir_adapters.chart import Allergy, Medication, PatientChart, Problem
+from models.rules.currency import Currency, Window
+from models.rules.facts import Evidence
+
+# A sign, symptom or problem recorded longer ago than this (and before this encounter) is not an acute one.
+# grade C: estimate of this project.
+ACUTE_FINDING = timedelta(days=7)
+STALE_FINDING = timedelta(days=90)
+_MEMORY = (
+    8192  # codes remembered with their terms; charts repeat few codes, hostile ones must not fill memory
+)
+
+
+class Limit(msgspec.Struct, frozen=True, gc=False):
+    """One limit on an analyte: met by values below (`below`) or above it, or at it when `inclusive`."""
+
+    below: bool
+    inclusive: bool
+    limit: float
+    term: int
+
+
+class Measured(msgspec.Struct, frozen=True, gc=False):
+    """The limits on an analyte, with the factors from units a chart may carry to the rules' unit."""
+
+    window: Window
+    factors: dict[str, float]
+    limits: tuple[Limit, ...]
+
+
+class Group(msgspec.Struct, frozen=True, gc=False):
+    """A named set of terms, met when at least `least` of them are."""
+
+    index: int
+    least: int
+    members: tuple[int, ...]
+
+
+class Hits(msgspec.Struct, gc=False):
+    """Which terms one chart meets, by term number.
+
+    `now` holds the evidence that speaks of the present, `before` what is too old to.  `strong` are the
+    terms met now by at least one statement that is neither uncertain nor read from free text.
+    """
+
+    now: dict[int, list[Evidence]]
+    before: dict[int, list[Evidence]]
+    strong: set[int]
+
+
+class Lookups:
+    """What `match` looks up: term numbers by code, filled by `TermTable` at load only.
+
+    `acute`, `problem` and `history` are keyed by ICD-10-CM prefix, `medication` and `allergy` by ATC
+    prefix, `measured` by LOINC (every code of the analyte), `coded` by LOINC and key.
+    """
+
+    def __init__(self) -> None:
+        self.present: dict[str, list[int]] = {}
+        self.known: dict[str, list[int]] = {}
+        self.absent: dict[str, list[int]] = {}
+        self.acute: dict[str, list[int]] = {}
+        self.problem: dict[str, list[int]] = {}
+        self.history: dict[str, list[int]] = {}
+        self.medication: dict[str, list[int]] = {}
+        self.allergy: dict[str, list[int]] = {}
+        self.coded: dict[str, dict[str, list[int]]] = {}
+        self.measured: dict[str, Measured] = {}
+        self.groups: dict[int, Group] = {}
+        # For every term the groups that it may decide, through other groups too.
+        self.parents: dict[int, tuple[int, ...]] = {}
+        self._icd: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]] = {}
+        self._drugs: dict[str, tuple[int, ...]] = {}
+        self._allergies: dict[str, tuple[int, ...]] = {}
+
+    def terms_of_problem(self, code: str) -> tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]:
+        """The acute, problem and history terms that an ICD-10-CM code meets."""
+        found = self._icd.get(code)
+        if found is None:
+            found = (
+                _prefixed(code, self.acute),
+                _prefixed(code, self.problem),
+                _prefixed(code, self.history),
+            )
+            if len(self._icd) < _MEMORY:
+                self._icd[code] = found
+        return found
+
+    def terms_of_drug(self, code: str) -> tuple[int, ...]:
+        """The medication terms that an ATC code meets."""
+        return _remembered(code, self.medication, self._drugs)
+
+    def terms_of_allergy(self, code: str) -> tuple[int, ...]:
+        """The allergy terms that an ATC code meets."""
+        return _remembered(code, self.allergy, self._allergies)
+
+
+def match(lookups: Lookups, chart: PatientChart, currency: Currency) -> Hits:
+    """Which terms the chart meets.  Cost grows with the chart, not with the number of rules."""
+    hits = Hits({}, {}, set())
+    at = chart.at
+    stale_since = at - STALE_FINDING
+    acute_since = at - ACUTE_FINDING
+    encounter = chart.encounter
+    if encounter is not None and encounter.start is not None and encounter.start < acute_since:
+        acute_since = max(encounter.start, stale_since)
+    _match_findings(lookups, chart, hits, acute_since, stale_since)
+    _match_problems(lookups, chart, hits, acute_since)
+    _match_drugs(lookups, chart, hits)
+    _match_values(lookups, chart, currency, hits)
+    _match_groups(lookups, hits)
+    return hits
+
+
+def _match_findings(
+    lookups: Lookups, chart: PatientChart, hits: Hits, acute_since: datetime, stale_since: datetime
+) -> None:
+    present, known, absent = lookups.present, lookups.known, lookups.absent
+    now, before, strong = hits.now, hits.before, hits.strong
+    for finding in chart.findings:
+        hpo, state = finding.hpo, finding.state
+        if state == "absent":
+            for index in absent.get(hpo, ()):
+                now.setdefault(index, []).append(finding)
+                strong.add(index)
+            continue
+        sure = state == "present" and not finding.from_text
+        for index in known.get(hpo, ()):
+            now.setdefault(index, []).append(finding)
+            if sure:
+                strong.add(index)
+        indices = present.get(hpo)
+        if indices is None:
+            continue
+        time = finding.time
+        if time is None or time >= acute_since:
+            for index in indices:
+                now.setdefault(index, []).append(finding)
+                if sure:
+                    strong.add(index)
+        elif time >= stale_since:
+            for index in indices:
+                before.setdefault(index, []).append(finding)
+
+
+def _match_problems(lookups: Lookups, chart: PatientChart, hits: Hits, acute_since: datetime) -> None:
+    now, strong = hits.now, hits.strong
+    for problem in chart.problems:
+        status = problem.status
+        if status == "absent":
+            continue
+        acute, active, history = lookups.terms_of_problem(problem.icd10cm)
+        if not (acute or active or history):
+            continue
+        met = history
+        if status in ("active", "uncertain"):
+            met = history + active
+            if acute and _is_acute(problem, acute_since):
+                met += acute
+        sure = status != "uncertain" and not problem.from_text
+        for index in met:
+            now.setdefault(index, []).append(problem)
+            if sure:
+                strong.add(index)
+
+
+def _is_acute(problem: Problem, since: datetime) -> bool:
+    """Whether a problem speaks of the present illness.
+
+    A problem list keeps "appendicitis" or "stroke" active for years: its entries count while they are
+    new, and not when nobody says since when.  The reason for this contact always counts.
+    """
+    if problem.role == "complaint":
+        return True
+    time = problem.time
+    if time is None:
+        return problem.role != "problem-list"
+    return time >= since
+
+
+def _match_drugs(lookups: Lookups, chart: PatientChart, hits: Hits) -> None:
+    for drug in chart.medications:
+        if drug.active:
+            for code in drug.atc:
+                _note(lookups.terms_of_drug(code), drug, hits)
+    for allergy in chart.allergies:
+        if not allergy.absent:
+            for code in allergy.atc:
+                _note(lookups.terms_of_allergy(code), allergy, hits)
+
+
+def _note(indices: tuple[int, ...], item: Medication | Allergy, hits: Hits) -> None:
+    for index in indices:
+        held = hits.now.setdefault(index, [])
+        if item not in held:
+            held.append(item)
+        hits.strong.add(index)
+
+
+def _match_values(lookups: Lookups, chart: PatientChart, currency: Currency, hits: Hits) -> None:
+    now, strong = hits.now, hits.strong
+    table = lookups.measured
+    for loinc, series in chart.measurements.items():
+        measured = table.get(loinc)
+        if measured is None:
+            continue
+        newest = currency.newest_of(loinc, series, measured.window)
+        if newest is None or newest[1]:
+            continue
+        measurement = newest[0]
+        factor = measured.factors.get(measurement.unit)
+        if factor is None:
+            continue
+        value, comparator = measurement.value * factor, measurement.comparator
+        for limit in measured.limits:
+            if comparator is None:
+                edge = limit.limit
+                if not (
+                    (value < edge if limit.below else value > edge) or (limit.inclusive and value == edge)
+                ):
+                    continue
+            elif not proves(value, comparator, limit):
+                continue
+            now.setdefault(limit.term, []).append(measurement)
+            strong.add(limit.term)
+    answers = lookups.coded
+    for loinc, coded in chart.coded.items():
+        keys = answers.get(loinc)
+        if keys is None:
+            continue
+        current = currency.newest_of(loinc, coded, "vital")
+        if current is None or current[1]:
+            continue
+        for index in keys.get(current[0].value, ()):
+            now.setdefault(index, []).append(current[0])
+            strong.add(index)
+
+
+def proves(value: float, comparator: str, limit: Limit) -> bool:
+    """Whether a value with a comparator surely lies on the asked side of a limit.
+
+    A value reported as "less than 5" meets "< 10" but never "> 3": what is not known is not met.
+    """
+    if comparator.startswith("<") != limit.below:
+        return False
+    past = value < limit.limit if limit.below else value > limit.limit
+    return past or (value == limit.limit and (limit.inclusive or comparator in ("<", ">")))
+
+
+def _match_groups(lookups: Lookups, hits: Hits) -> None:
+    now, before, strong = hits.now, hits.before, hits.strong
+    parents, groups = lookups.parents, lookups.groups
+    touched: set[int] = set()
+    for index in (*now, *before) if before else now:
+        above = parents.get(index)
+        if above is not None:
+            touched.update(above)
+    # A group stands after the groups it is made of.
+    for place in sorted(touched):
+        group = groups[place]
+        met = [index for index in group.members if index in now]
+        if len(met) >= group.least:
+            now[place] = now[met[0]] if len(met) == 1 else [item for index in met for item in now[index]]
+            # As many sure members as the group asks for make the group sure.
+            if len([index for index in met if index in strong]) >= group.least:
+                strong.add(place)
+        elif before:
+            older = [index for index in group.members if index in before]
+            if older and len({*met, *older}) >= group.least:
+                before[place] = [item for index in met for item in now[index]] + [
+                    item for index in older for item in before[index]
+                ]
+
+
+def _prefixed(code: str, lookup: dict[str, list[int]]) -> tuple[int, ...]:
+    return tuple([index for length in range(1, len(code) + 1) for index in lookup.get(code[:length], ())])
+
+
+def _remembered(
+    code: str, lookup: dict[str, list[int]], memory: dict[str, tuple[int, ...]]
+) -> tuple[int, ...]:
+    found = memory.get(code)
+    if found is None:
+        found = _prefixed(code, lookup)
+        if len(memory) < _MEMORY:
+            memory[code] = found
+    return found
