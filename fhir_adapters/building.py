@@ -4,7 +4,7 @@
 `treatments`, `subject`) write into it and `chart_builder` turns it into the immutable chart.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -28,10 +28,19 @@ from fhir_adapters.terminology.drugs import DrugTable
 from fhir_adapters.text import TextMatch, TextMatcher
 from fhir_adapters.times import parse_datetime
 
+# One statement of a finding or problem: status, role, source, label, from text, time, age at onset in days.
+Mention = tuple[ProblemStatus, Role, str, str | None, bool, datetime | None, int | None]
+
 HPO_SYSTEM = "http://human-phenotype-ontology.org"
 STATUS_OF: dict[State, ProblemStatus] = {"present": "active", "absent": "absent", "uncertain": "uncertain"}
 _ROLE_RANK: dict[Role, int] = {"complaint": 0, "encounter": 1, "derived": 2, "problem-list": 3}
-_DEFINITE_RANK: dict[State, int] = {"present": 0, "absent": 1, "uncertain": 2}
+_STATUS_RANK: dict[ProblemStatus, int] = {
+    "active": 0,
+    "uncertain": 1,
+    "inactive": 2,
+    "resolved": 3,
+    "absent": 4,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +81,9 @@ class Build:
     issues: list[ReadIssue] = field(default_factory=list)
     unmapped: list[Unmapped] = field(default_factory=list)
     coded_total: int = 0
-    findings: list[Finding] = field(default_factory=list)
-    problems: list[Problem] = field(default_factory=list)
-    measurements: dict[str, tuple[Measurement, ...]] = field(default_factory=dict)
+    findings: dict[str, list[Mention]] = field(default_factory=dict)
+    problems: dict[str, list[Mention]] = field(default_factory=dict)
+    measurements: dict[str, Sequence[Measurement]] = field(default_factory=dict)
     coded: dict[str, tuple[CodedValue, ...]] = field(default_factory=dict)
     family: list[FamilyCondition] = field(default_factory=list)
     age_days: int | None = None
@@ -103,7 +112,7 @@ class Build:
                 self.issues.append(ReadIssue("invalid-date", reference, path))
             return value
 
-    def resolve(self, concept: r.CodeableConcept, reference: str) -> Resolved | None:
+    def resolve(self, concept: r.CodeableConcept | r.ObservationCode, reference: str) -> Resolved | None:
         """Look a CodeableConcept up by its codings; `None` when no coding is known.
 
         An explicit HPO or ICD-10-CM coding beats what another coding is mapped to.  A concept none of
@@ -153,18 +162,12 @@ class Build:
         onset_age_days: int | None = None,
     ) -> None:
         """Collect one mention of a finding; mentions are merged when the chart is finished."""
-        self.findings.append(
-            Finding(
-                hpo,
-                label or self.tables.ontology.label(hpo),
-                state,
-                role,
-                (source,),
-                from_text,
-                time,
-                onset_age_days,
-            )
-        )
+        mention = (STATUS_OF[state], role, source, label, from_text, time, onset_age_days)
+        known = self.findings.get(hpo)
+        if known is None:
+            self.findings[hpo] = [mention]
+        else:
+            known.append(mention)
 
     def add_problem(
         self,
@@ -179,9 +182,12 @@ class Build:
         onset_age_days: int | None = None,
     ) -> None:
         """Collect one mention of a problem."""
-        self.problems.append(
-            Problem(icd10cm, label, status, role, (source,), from_text, time, onset_age_days)
-        )
+        mention = (status, role, source, label, from_text, time, onset_age_days)
+        known = self.problems.get(icd10cm)
+        if known is None:
+            self.problems[icd10cm] = [mention]
+        else:
+            known.append(mention)
 
 
 def _add_coding(found: Resolved, known: Concept, system: str) -> None:
@@ -203,91 +209,88 @@ def _same_resource(sent: str, reference: str) -> bool:
     )
 
 
-def _newest(times: Iterable[datetime | None]) -> datetime | None:
-    return max((t for t in times if t is not None), default=None)
+def _newest(mentions: Iterable[Mention]) -> datetime | None:
+    newest: datetime | None = None
+    for mention in mentions:
+        time = mention[5]
+        if time is not None and (newest is None or time > newest):
+            newest = time
+    return newest
 
 
-def merge_findings(mentions: list[Finding]) -> tuple[Finding, ...]:
+def _gather(group: list[Mention]) -> tuple[Mention, tuple[str, ...], bool, datetime | None, int | None]:
+    """What mentions of one state share: the leading one, all sources, text only, newest, first onset."""
+    first = group[0]
+    if len(group) == 1:
+        return first, (first[2],), first[4], first[5], first[6]
+    rank = _ROLE_RANK[first[1]]
+    from_text, onset = True, None
+    sources: dict[str, None] = {}
+    for mention in group:
+        if _ROLE_RANK[mention[1]] < rank:
+            first, rank = mention, _ROLE_RANK[mention[1]]
+        sources[mention[2]] = None
+        from_text = from_text and mention[4]
+        if mention[6] is not None and (onset is None or mention[6] < onset):
+            onset = mention[6]
+    return first, tuple(sources), from_text, _newest(group), onset
+
+
+def merge_findings(mentions: dict[str, list[Mention]], ontology: Ontology) -> tuple[Finding, ...]:
     """One entry per HPO term: every source kept, the newest definite statement decides the state.
 
     Of a present and an absent mention the newer wins; without times, or at the same time, presence
     wins (a false alarm is preferred to a miss).  An uncertain mention never overrules a definite one.
     """
-    by_term: dict[str, list[Finding]] = {}
-    for mention in mentions:
-        by_term.setdefault(mention.hpo, []).append(mention)
     merged = []
-    for hpo in sorted(by_term):
-        group = by_term[hpo]
-        if len(group) == 1:
-            merged.append(group[0])
-            continue
-        state = _state(group)
-        same = [m for m in group if m.state == state]
-        first = min(same, key=lambda m: _ROLE_RANK[m.role])
+    for hpo in sorted(mentions):
+        group = mentions[hpo]
+        status = _finding_status(group)
+        first, sources, from_text, time, onset = _gather([m for m in group if m[0] == status])
         merged.append(
             Finding(
                 hpo,
-                first.label,
-                state,
-                first.role,
-                tuple(dict.fromkeys(s for m in same for s in m.sources)),
-                all(m.from_text for m in same),
-                _newest(m.time for m in same),
-                min((m.onset_age_days for m in same if m.onset_age_days is not None), default=None),
+                first[3] or ontology.label(hpo),
+                _STATE_OF[status],
+                first[1],
+                sources,
+                from_text,
+                time,
+                onset,
             )
         )
     return tuple(merged)
 
 
-def _state(group: list[Finding]) -> State:
-    states = {m.state for m in group}
-    if states == {"present", "absent"} or len(states) == 3:
-        present = _newest(m.time for m in group if m.state == "present")
-        absent = _newest(m.time for m in group if m.state == "absent")
-        return "absent" if present is not None and absent is not None and absent > present else "present"
-    return min(states, key=_DEFINITE_RANK.__getitem__)
+_STATE_OF: dict[ProblemStatus, State] = {status: state for state, status in STATUS_OF.items()}
 
 
-_STATUS_RANK: dict[ProblemStatus, int] = {
-    "active": 0,
-    "uncertain": 1,
-    "inactive": 2,
-    "resolved": 3,
-    "absent": 4,
-}
+def _finding_status(group: list[Mention]) -> ProblemStatus:
+    first = group[0][0]
+    if all(mention[0] == first for mention in group):
+        return first
+    present = [m for m in group if m[0] == "active"]
+    absent = [m for m in group if m[0] == "absent"]
+    if present and absent:
+        last_present, last_absent = _newest(present), _newest(absent)
+        gone = last_present is not None and last_absent is not None and last_absent > last_present
+        return "absent" if gone else "active"
+    return "active" if present else "absent"
 
 
-def merge_problems(mentions: list[Problem]) -> tuple[Problem, ...]:
+def merge_problems(mentions: dict[str, list[Mention]]) -> tuple[Problem, ...]:
     """One entry per ICD-10-CM code: every source kept; a dated newer statement decides the status.
 
     Without dates to tell by, the mention that calls for more attention stands (active first).
     """
-    by_code: dict[str, list[Problem]] = {}
-    for mention in mentions:
-        by_code.setdefault(mention.icd10cm, []).append(mention)
     merged = []
-    for code in sorted(by_code):
-        group = by_code[code]
-        if len(group) == 1:
-            merged.append(group[0])
-            continue
-        timed = [m for m in group if m.time is not None]
-        newest = _newest(m.time for m in timed)
-        deciding = [m for m in timed if m.time == newest] if len(timed) == len(group) else group
-        status: ProblemStatus = min((m.status for m in deciding), key=_STATUS_RANK.__getitem__)
-        same = [m for m in group if m.status == status]
-        first = min(same, key=lambda m: _ROLE_RANK[m.role])
-        merged.append(
-            Problem(
-                code,
-                first.label,
-                status,
-                first.role,
-                tuple(dict.fromkeys(s for m in group for s in m.sources)),
-                all(m.from_text for m in same),
-                newest,
-                min((m.onset_age_days for m in group if m.onset_age_days is not None), default=None),
-            )
-        )
+    for code in sorted(mentions):
+        group = mentions[code]
+        newest = _newest(group)
+        dated = newest is not None and all(m[5] is not None for m in group)
+        deciding = [m for m in group if m[5] == newest] if dated else group
+        status = min((m[0] for m in deciding), key=_STATUS_RANK.__getitem__)
+        first, _, from_text, _, _ = _gather([m for m in group if m[0] == status])
+        _, sources, _, _, onset = _gather(group)
+        merged.append(Problem(code, first[3] or code, status, first[1], sources, from_text, newest, onset))
     return tuple(merged)

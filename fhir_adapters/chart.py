@@ -10,7 +10,7 @@ Every value carries `sources`: relative FHIR references (``"Observation/abc"``) 
 rests on, so that an explanation can point back to the record.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Literal
 
@@ -239,7 +239,7 @@ class PatientChart(msgspec.Struct, frozen=True):
     encounter: Encounter | None
     findings: tuple[Finding, ...]
     problems: tuple[Problem, ...]
-    measurements: Mapping[str, tuple[Measurement, ...]]
+    measurements: Mapping[str, Sequence[Measurement]]
     coded: Mapping[str, tuple[CodedValue, ...]]
     medications: tuple[Medication, ...] = ()
     allergies: tuple[Allergy, ...] = ()

@@ -127,7 +127,7 @@ class ChartBuilder:
             ),
             at=at,
             encounter=encounter,
-            findings=merge_findings(build.findings),
+            findings=merge_findings(build.findings, self.tables.ontology),
             problems=problems,
             measurements=build.measurements,
             coded=build.coded,

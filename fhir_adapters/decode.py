@@ -88,8 +88,8 @@ class Resources:
     `of` maps a resource struct type to ``(reference, resource)`` pairs in the order sent; `reference`
     is ``"Type/id"``, or the entry's fullUrl, or ``"entry[n]"``.  `full_urls` maps a fullUrl to that
     reference (of the types that others refer to).  `answered` holds the prefetch keys that brought data
-    or an explicit null, `failed` those that brought an OperationOutcome, `next_links` the URL of the next page per key, `sent` how many
-    resources came under each key.
+    or an explicit null, `failed` those that brought an OperationOutcome, `next_links` the URL of the next
+    page per key, `sent` how many resources came under each key.
     """
 
     __slots__ = (

@@ -1,37 +1,57 @@
 """Observations and DiagnosticReports into measurements, coded values and findings.
 
-This is the widest part of a chart (most of ten thousand resources are Observations), so it works in
-two passes: sort every value into its analyte's bucket, then convert, check and order one bucket
-after the other with the analyte's numbers in hand.  It never guesses: a unit that nobody knows and a
-value that no living patient has are set aside as read issues.
+This is the widest part of a chart (most of ten thousand resources are Observations), so each value goes
+straight into the bucket of its analyte (`fhir_adapters.series`).  It never guesses: a unit that nobody
+knows and a value that no living patient has are set aside as read issues.
 """
 
-from datetime import UTC, datetime
-from itertools import pairwise
+from datetime import datetime
 
 from fhir_adapters import resources as r
 from fhir_adapters.building import STATUS_OF, Build
-from fhir_adapters.chart import CodedValue, Measurement, ProblemStatus, ReadIssue, State, Unmapped
+from fhir_adapters.chart import CodedValue, ProblemStatus, ReadIssue, State, Unmapped
+from fhir_adapters.series import LONG_AGO, Bucket, Carrier
 from fhir_adapters.terminology.analytes import Analyte
-from fhir_adapters.units import Conversion
 
 LOINC = "http://loinc.org"
 # https://hl7.org/fhir/R4/valueset-observation-status.html: these carry no result to act on.
 _NO_RESULT = frozenset({"entered-in-error", "cancelled", "registered", "unknown"})
-_READ_KINDS = frozenset({"quantity", "coded"})
-_COMPARATORS = frozenset({"<", "<=", ">=", ">"})
-_SAME = Conversion(1.0, 0.0)
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
-# One value on its way into a bucket: reference, the Observation (for its time), what carries the value.
-_Row = tuple[str, r.Observation, r.Observation | r.ObservationComponent]
+
+class _Buckets:
+    """The buckets of one chart: one per analyte, found by any of its codes."""
+
+    def __init__(self, build: Build) -> None:
+        self._build = build
+        # By LOINC code as sent; `None` remembers that no table knows it.
+        self.by_loinc: dict[str, Bucket | None] = {}
+        self.canonical: dict[str, Bucket] = {}
+
+    def of(self, system: str | None, code: str) -> Bucket | None:
+        """The bucket of a code, made when it is new."""
+        analytes = self._build.tables.analytes
+        if system == LOINC:
+            analyte = analytes.by_loinc.get(code)
+        else:
+            analyte = analytes.by_code.get((system or "", code))
+        bucket = None
+        if analyte is not None:
+            bucket = self.canonical.get(analyte.loinc)
+            if bucket is None:
+                bucket = self.canonical[analyte.loinc] = Bucket(
+                    analyte, analytes.unit_conversion, self._build.issues
+                )
+        if system == LOINC:
+            self.by_loinc[code] = bucket
+        return bucket
 
 
 def read_observations(build: Build, pairs: list[tuple[str, r.Observation]]) -> None:  # noqa: PLR0912 hot loop
     """Read all Observations of the patient into `build`."""
-    by_loinc, by_code = build.tables.analytes.by_loinc, build.tables.analytes.by_code
     ours, is_ours = build.ours, build.is_ours
-    buckets: dict[str, tuple[Analyte, list[_Row]]] = {}
+    buckets = _Buckets(build)
+    by_loinc, other = buckets.by_loinc, buckets.of
+    known = 0
     for reference, observation in pairs:
         subject = observation.subject
         if subject is not None and subject.reference not in ours and not is_ours(reference, subject):
@@ -39,65 +59,72 @@ def read_observations(build: Build, pairs: list[tuple[str, r.Observation]]) -> N
         if observation.status in _NO_RESULT:
             continue
         code = observation.code
-        codings = code.coding if code is not None else None
-        analyte = None
-        for coding in codings or ():
+        bucket = None
+        for coding in (code.coding or ()) if code is not None else ():
             sent = coding.code
             if sent is None:
                 continue
-            if coding.system == LOINC:
-                analyte = by_loinc.get(sent)
-            elif coding.system is not None:
-                analyte = by_code.get((coding.system, sent))
-            if analyte is not None:
+            if coding.system == LOINC and sent in by_loinc:
+                bucket = by_loinc[sent]
+            else:
+                bucket = other(coding.system, sent)
+            if bucket is not None:
                 break
-        if analyte is None:
+        if bucket is None:
             if code is not None:
                 _read_symptom(build, reference, observation, code)
             else:
                 build.issues.append(ReadIssue("missing-code", reference, "code"))
+            continue
+        known += 1
+        if observation.component:
+            _take_components(build, buckets, reference, observation, bucket.analyte)
+        quantity = observation.valueQuantity
+        if quantity is not None and bucket.quantity and quantity.value is not None:
+            bucket.take(reference, observation, quantity, _time(build, reference, observation))
         else:
-            build.coded_total += 1
-            if observation.component:
-                _sort_components(build, buckets, reference, observation, analyte)
-            if analyte.kind in _READ_KINDS:
-                bucket = buckets.get(analyte.loinc)
-                if bucket is None:
-                    buckets[analyte.loinc] = bucket = (analyte, [])
-                bucket[1].append((reference, observation, observation))
-    for analyte, rows in buckets.values():
-        if analyte.kind == "coded":
-            _fill_coded(build, analyte, rows)
-        else:
-            _fill_measurements(build, analyte, rows)
+            _take_other(build, bucket, reference, observation, observation)
+    build.coded_total += known
+    for loinc, bucket in buckets.canonical.items():
+        if bucket.rows:
+            build.measurements[loinc] = bucket.series()
+        if bucket.coded:
+            _fill_coded(build, bucket.analyte, bucket.coded)
 
 
-def _sort_components(
-    build: Build,
-    buckets: dict[str, tuple[Analyte, list[_Row]]],
-    reference: str,
-    observation: r.Observation,
-    panel: Analyte,
+def _take_components(
+    build: Build, buckets: _Buckets, reference: str, observation: r.Observation, panel: Analyte
 ) -> None:
-    by_loinc, by_code = build.tables.analytes.by_loinc, build.tables.analytes.by_code
     for component in observation.component or ():
         code = component.code
-        found = None
-        for coding in code.coding or () if code is not None else ():
+        bucket = None
+        for coding in (code.coding or ()) if code is not None else ():
             if coding.code is not None:
-                found = (
-                    by_loinc.get(coding.code)
-                    if coding.system == LOINC
-                    else by_code.get((coding.system or "", coding.code))
-                )
-                if found is not None:
+                bucket = buckets.of(coding.system, coding.code)
+                if bucket is not None:
                     break
-        if found is None:
+        if bucket is None:
             # The items of a questionnaire that is known to carry nothing for us are not news.
             if panel.kind != "note" and code is not None:
                 build.resolve(code, reference)
-        elif found.kind in _READ_KINDS:
-            buckets.setdefault(found.loinc, (found, []))[1].append((reference, observation, component))
+        elif bucket.quantity and component.valueQuantity is not None:
+            bucket.take(reference, component, component.valueQuantity, _time(build, reference, observation))
+        else:
+            _take_other(build, bucket, reference, observation, component)
+
+
+def _take_other(
+    build: Build, bucket: Bucket, reference: str, observation: r.Observation, carrier: Carrier
+) -> None:
+    """A value that is not a quantity: a coded answer, an integer, or nothing at all."""
+    if bucket.coded is not None:
+        bucket.coded.append((reference, observation, carrier))
+    elif bucket.quantity:
+        if carrier.valueInteger is not None:
+            quantity = r.Quantity(value=float(carrier.valueInteger))
+            bucket.take(reference, carrier, quantity, _time(build, reference, observation))
+        elif carrier is not observation or not observation.component:
+            _no_value(build, bucket.analyte, reference, carrier)
 
 
 def _time(build: Build, reference: str, observation: r.Observation) -> datetime | None:
@@ -115,139 +142,12 @@ def _time(build: Build, reference: str, observation: r.Observation) -> datetime 
         return build.time(sent, reference, "effective")
 
 
-def _fill_measurements(build: Build, analyte: Analyte, rows: list[_Row]) -> None:
-    values: list[Measurement] = []
-    low, high, loinc, unit = analyte.low, analyte.high, analyte.loinc, analyte.unit
-    last_unit: str | None = None
-    conversion: Conversion | None = _SAME
-    known_unit = False
-    for reference, observation, carrier in rows:
-        quantity = carrier.valueQuantity
-        if quantity is None or quantity.value is None:
-            quantity = _integer_quantity(carrier)
-            if quantity is None:
-                if not observation.component or carrier is not observation:
-                    _no_value(build, analyte, reference, carrier)
-                continue
-        sent_unit = quantity.code or quantity.unit
-        if sent_unit != last_unit or not known_unit:
-            conversion = _conversion(build, analyte, quantity)
-            last_unit, known_unit = sent_unit, True
-        if conversion is None:
-            build.issues.append(
-                ReadIssue("unknown-unit", reference, f"LOINC {loinc}", (sent_unit or "no unit")[:40])
-            )
-            continue
-        value = quantity.value
-        if value is None:
-            continue
-        if conversion is not _SAME:
-            value = float(f"{value * conversion.factor + conversion.offset:.7g}")
-        if not low <= value <= high:
-            build.issues.append(ReadIssue("impossible-value", reference, f"LOINC {loinc}", unit))
-            continue
-        interpretation, ref_low, ref_high = None, None, None
-        if carrier.interpretation:
-            interpretation = _interpretation(carrier.interpretation)
-        if carrier.referenceRange:
-            ref_low, ref_high = _range(build, analyte, carrier.referenceRange, conversion)
-        comparator = quantity.comparator if quantity.comparator in _COMPARATORS else None
-        values.append(
-            Measurement(
-                loinc,
-                value,
-                unit,
-                _time(build, reference, observation),
-                reference,
-                interpretation,
-                ref_low,
-                ref_high,
-                comparator,
-            )
-        )
-    if values:
-        build.measurements[loinc] = tuple(_newest_first(values))
-
-
-def _conversion(build: Build, analyte: Analyte, quantity: r.Quantity) -> Conversion | None:
-    """By the UCUM code, then by the unit as written; without either only if the analyte allows it."""
-    if quantity.code is None and quantity.unit is None:
-        return _SAME if analyte.unitless_ok else None
-    for sent in (quantity.code, quantity.unit):
-        if sent is not None:
-            if sent == analyte.unit:
-                return _SAME
-            found = build.tables.analytes.unit_conversion(analyte, sent)
-            if found is not None:
-                return _SAME if found == _SAME else found
-    return None
-
-
-def _integer_quantity(carrier: r.Observation | r.ObservationComponent) -> r.Quantity | None:
-    return None if carrier.valueInteger is None else r.Quantity(value=float(carrier.valueInteger))
-
-
-def _no_value(
-    build: Build, analyte: Analyte, reference: str, carrier: r.Observation | r.ObservationComponent
-) -> None:
+def _no_value(build: Build, analyte: Analyte, reference: str, carrier: Carrier) -> None:
     if carrier.dataAbsentReason is None:
         build.issues.append(ReadIssue("missing-value", reference, f"LOINC {analyte.loinc}"))
 
 
-def _interpretation(sent: list[r.CodeableConcept]) -> str | None:
-    return next((coding.code for concept in sent for coding in concept.coding or () if coding.code), None)
-
-
-def _range(
-    build: Build, analyte: Analyte, sent: list[r.ReferenceRange], conversion: Conversion
-) -> tuple[float | None, float | None]:
-    """The normal range among those sent, in the canonical unit (`None` where a bound is not stated)."""
-    for candidate in sent:
-        kinds = {c.code for c in (candidate.type.coding or ())} if candidate.type is not None else set()
-        if kinds and "normal" not in kinds:
-            continue
-        bounds: list[float | None] = []
-        for quantity in (candidate.low, candidate.high):
-            if quantity is None or quantity.value is None:
-                bounds.append(None)
-                continue
-            stated = quantity.code is not None or quantity.unit is not None
-            used = _conversion(build, analyte, quantity) if stated else conversion
-            bounds.append(None if used is None else quantity.value * used.factor + used.offset)
-        return bounds[0], bounds[1]
-    return None, None
-
-
-def _newest_first(values: list[Measurement]) -> list[Measurement]:
-    """Newest first, undated last; the same value at the same time is one, with all its sources."""
-    if len(values) == 1:
-        return values
-    values.sort(key=lambda m: m.time or _LONG_AGO, reverse=True)
-    if all(a.time != b.time or a.value != b.value for a, b in pairwise(values)):
-        return values
-    merged: dict[tuple[datetime | None, float, str | None], Measurement] = {}
-    for measurement in values:
-        key = (measurement.time, measurement.value, measurement.comparator)
-        kept = merged.get(key)
-        if kept is None:
-            merged[key] = measurement
-        elif measurement.source != kept.source and measurement.source not in kept.also:
-            merged[key] = Measurement(
-                kept.loinc,
-                kept.value,
-                kept.unit,
-                kept.time,
-                kept.source,
-                kept.interpretation or measurement.interpretation,
-                kept.low if kept.low is not None else measurement.low,
-                kept.high if kept.high is not None else measurement.high,
-                kept.comparator,
-                (*kept.also, measurement.source),
-            )
-    return list(merged.values())
-
-
-def _fill_coded(build: Build, analyte: Analyte, rows: list[_Row]) -> None:
+def _fill_coded(build: Build, analyte: Analyte, rows: list[tuple[str, r.Observation, Carrier]]) -> None:
     values: list[CodedValue] = []
     for reference, observation, carrier in rows:
         key = _answer(build, analyte, carrier)
@@ -263,11 +163,11 @@ def _fill_coded(build: Build, analyte: Analyte, rows: list[_Row]) -> None:
         elif not observation.component or carrier is not observation:
             _no_value(build, analyte, reference, carrier)
     if values:
-        values.sort(key=lambda v: v.time or _LONG_AGO, reverse=True)
+        values.sort(key=lambda v: v.time or LONG_AGO, reverse=True)
         build.coded[analyte.loinc] = tuple(values)
 
 
-def _answer(build: Build, analyte: Analyte, carrier: r.Observation | r.ObservationComponent) -> str | None:
+def _answer(build: Build, analyte: Analyte, carrier: Carrier) -> str | None:
     table, answer = build.tables.analytes, carrier.valueCodeableConcept
     if answer is not None:
         for coding in answer.coding or ():
@@ -287,7 +187,7 @@ def _answer(build: Build, analyte: Analyte, carrier: r.Observation | r.Observati
     return table.answer_text(analyte.loinc, carrier.valueString) if carrier.valueString else None
 
 
-def _read_symptom(build: Build, reference: str, observation: r.Observation, code: r.CodeableConcept) -> None:
+def _read_symptom(build: Build, reference: str, observation: r.Observation, code: r.ObservationCode) -> None:
     """An Observation that is not of a known analyte: a sign or symptom stated as present or absent."""
     state = _stated(build, observation)
     if code.coding:

@@ -25,6 +25,18 @@ class CodeableConcept(msgspec.Struct, gc=False):
     text: str | None = None
 
 
+class PlainCoding(msgspec.Struct, gc=False):
+    """A Coding whose display nobody reads: one string less, thousands of times."""
+
+    system: str | None = None
+    code: str | None = None
+
+
+class ObservationCode(msgspec.Struct, gc=False):
+    coding: list[PlainCoding] | None = None
+    text: str | None = None
+
+
 class Reference(msgspec.Struct, gc=False):
     reference: str | None = None
     display: str | None = None
@@ -82,7 +94,7 @@ class Condition(Resource, tag="Condition", gc=False):
 
 
 class ObservationComponent(msgspec.Struct, gc=False):
-    code: CodeableConcept | None = None
+    code: ObservationCode | None = None
     valueQuantity: Quantity | None = None
     valueCodeableConcept: CodeableConcept | None = None
     valueString: str | None = None
@@ -95,7 +107,7 @@ class ObservationComponent(msgspec.Struct, gc=False):
 
 class Observation(Resource, tag="Observation", gc=False):
     status: str | None = None
-    code: CodeableConcept | None = None
+    code: ObservationCode | None = None
     subject: Reference | None = None
     effectiveDateTime: str | None = None
     effectivePeriod: Period | None = None

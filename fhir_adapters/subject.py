@@ -4,7 +4,7 @@ Exactly one patient is assessed.  When it cannot be told which (none sent, sever
 no assessment.  Pregnancy is read from coded statements only; nothing about it is assumed from sex or age.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from fhir_adapters import resources as r
@@ -140,7 +140,7 @@ def read_subject(
     patient: r.Patient,
     codes: StatusCodes,
     problems: Iterable[Problem],
-    measurements: Mapping[str, tuple[Measurement, ...]],
+    measurements: Mapping[str, Sequence[Measurement]],
     coded: Mapping[str, tuple[CodedValue, ...]],
 ) -> Subject:
     """The subject, with pregnancy as far as coded statements tell."""

@@ -1,0 +1,206 @@
+"""The values of one analyte, checked and ordered at once, made into `Measurement`s when they are looked at.
+
+A chart may hold thousands of old values of which the rules read the newest few.  Conversion and the
+check for impossible values are done for every value when it is taken; only the value objects wait.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from operator import itemgetter
+from typing import overload
+
+from fhir_adapters import resources as r
+from fhir_adapters.chart import Measurement, ReadIssue
+from fhir_adapters.terminology.analytes import Analyte
+from fhir_adapters.units import Conversion
+
+SAME = Conversion(1.0, 0.0)
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+_COMPARATORS = frozenset({"<", "<=", ">=", ">"})
+
+Carrier = r.Observation | r.ObservationComponent
+UnitTable = Callable[[Analyte, str], Conversion | None]
+# Sort key (undated values last), value in the canonical unit, reference, what carries it, its conversion.
+Row = tuple[datetime, float, str, Carrier, Conversion]
+
+
+class Bucket:
+    """Collects the values of one analyte; `unit`/`conversion` remember the unit of the value before."""
+
+    __slots__ = (
+        "analyte",
+        "coded",
+        "conversion",
+        "high",
+        "issues",
+        "low",
+        "quantity",
+        "rows",
+        "unit",
+        "units",
+    )
+
+    def __init__(self, analyte: Analyte, units: UnitTable, issues: list[ReadIssue]) -> None:
+        self.analyte = analyte
+        self.quantity = analyte.kind == "quantity"
+        self.coded: list[tuple[str, r.Observation, Carrier]] | None = [] if analyte.kind == "coded" else None
+        self.low, self.high = analyte.low, analyte.high
+        self.units = units
+        self.issues = issues
+        self.unit: str | None = "\x00 no unit seen yet"
+        self.conversion: Conversion | None = None
+        self.rows: list[Row] = []
+
+    def take(self, reference: str, carrier: Carrier, quantity: r.Quantity, time: datetime | None) -> None:
+        """Convert, check and keep one value; what cannot be used becomes a read issue."""
+        value = quantity.value
+        if value is None:
+            return
+        unit = quantity.code or quantity.unit
+        if unit != self.unit:
+            self.unit, self.conversion = unit, convert(self.analyte, quantity, self.units)
+        conversion = self.conversion
+        if conversion is None:
+            loinc = self.analyte.loinc
+            self.issues.append(
+                ReadIssue("unknown-unit", reference, f"LOINC {loinc}", (unit or "no unit")[:40])
+            )
+            return
+        if conversion is not SAME:
+            # Seven digits: what a laboratory reports, without the noise of binary fractions.
+            value = float(f"{value * conversion.factor + conversion.offset:.7g}")
+        if not self.low <= value <= self.high:
+            analyte = self.analyte
+            self.issues.append(
+                ReadIssue("impossible-value", reference, f"LOINC {analyte.loinc}", analyte.unit)
+            )
+            return
+        self.rows.append((time or LONG_AGO, value, reference, carrier, conversion))
+
+    def series(self) -> "Series":
+        """All that was kept, newest first, undated last."""
+        self.rows.sort(key=itemgetter(0), reverse=True)
+        return Series(self.analyte, self.rows, self.units)
+
+
+class Series(Sequence[Measurement]):
+    """Measurements of one analyte, newest first; immutable, equal to the tuple of its values."""
+
+    __slots__ = ("_analyte", "_made", "_rows", "_units")
+
+    def __init__(self, analyte: Analyte, rows: list[Row], units: UnitTable) -> None:
+        self._analyte = analyte
+        self._units = units
+        self._rows = _merged(rows)
+        self._made: list[Measurement | None] = [None] * len(self._rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Measurement: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Measurement, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> Measurement | tuple[Measurement, ...]:
+        if isinstance(index, slice):
+            return tuple([self[i] for i in range(*index.indices(len(self._rows)))])
+        made = self._made[index]
+        if made is None:
+            made = self._made[index] = self._make(self._rows[index])
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"<Series of {len(self._rows)} values of LOINC {self._analyte.loinc}>"
+
+    def _make(self, group: list[Row]) -> Measurement:
+        time, value, reference, carrier, _ = group[0]
+        quantity = carrier.valueQuantity
+        comparator = quantity.comparator if quantity is not None else None
+        interpretation, low, high = None, None, None
+        for _, _, _, twin, used in group:
+            if interpretation is None and twin.interpretation:
+                interpretation = _interpretation(twin.interpretation)
+            if low is None and high is None and twin.referenceRange:
+                low, high = _range(self._analyte, twin.referenceRange, used, self._units)
+        others = tuple(dict.fromkeys(row[2] for row in group[1:] if row[2] != reference))
+        return Measurement(
+            self._analyte.loinc,
+            value,
+            self._analyte.unit,
+            None if time is LONG_AGO else time,
+            reference,
+            interpretation,
+            low,
+            high,
+            comparator if comparator in _COMPARATORS else None,
+            others,
+        )
+
+
+def _merged(rows: list[Row]) -> list[list[Row]]:
+    """The same value at the same time is one measurement with several sources."""
+    groups: list[list[Row]] = []
+    start = 0
+    while start < len(rows):
+        time = rows[start][0]
+        end = start + 1
+        while end < len(rows) and rows[end][0] == time:
+            end += 1
+        if end - start == 1:
+            groups.append([rows[start]])
+        else:
+            same: dict[tuple[float, str | None], list[Row]] = {}
+            for row in rows[start:end]:
+                quantity = row[3].valueQuantity
+                same.setdefault((row[1], quantity.comparator if quantity is not None else None), []).append(
+                    row
+                )
+            groups.extend(same.values())
+        start = end
+    return groups
+
+
+def convert(analyte: Analyte, quantity: r.Quantity, units: UnitTable) -> Conversion | None:
+    """By the UCUM code, then by the unit as written; without either only if the analyte allows it."""
+    if quantity.code is None and quantity.unit is None:
+        return SAME if analyte.unitless_ok else None
+    for sent in (quantity.code, quantity.unit):
+        if sent is not None:
+            if sent == analyte.unit:
+                return SAME
+            found = units(analyte, sent)
+            if found is not None:
+                return SAME if found == SAME else found
+    return None
+
+
+def _interpretation(sent: list[r.CodeableConcept]) -> str | None:
+    return next((coding.code for concept in sent for coding in concept.coding or () if coding.code), None)
+
+
+def _range(
+    analyte: Analyte, sent: list[r.ReferenceRange], conversion: Conversion, units: UnitTable
+) -> tuple[float | None, float | None]:
+    """The normal range among those sent, in the canonical unit (`None` where a bound is not stated)."""
+    for candidate in sent:
+        kinds = {c.code for c in (candidate.type.coding or ())} if candidate.type is not None else set()
+        if kinds and "normal" not in kinds:
+            continue
+        bounds: list[float | None] = []
+        for quantity in (candidate.low, candidate.high):
+            if quantity is None or quantity.value is None:
+                bounds.append(None)
+                continue
+            stated = quantity.code is not None or quantity.unit is not None
+            used = convert(analyte, quantity, units) if stated else conversion
+            bounds.append(None if used is None else quantity.value * used.factor + used.offset)
+        return bounds[0], bounds[1]
+    return None, None
