@@ -120,10 +120,9 @@ class Series(Sequence[Measurement]):
     def __repr__(self) -> str:
         return f"<Series of {len(self._rows)} values of LOINC {self._analyte.loinc}>"
 
-    def _make(self, group: list[Row]) -> Measurement:
-        time, value, reference, carrier, _ = group[0]
-        quantity = carrier.valueQuantity
-        comparator = quantity.comparator if quantity is not None else None
+    def _make(self, entry: Row | list[Row]) -> Measurement:
+        group = entry if isinstance(entry, list) else [entry]
+        time, value, reference, _, _ = group[0]
         interpretation, low, high = None, None, None
         for _, _, _, twin, used in group:
             if interpretation is None and twin.interpretation:
@@ -140,32 +139,45 @@ class Series(Sequence[Measurement]):
             interpretation,
             low,
             high,
-            comparator if comparator in _COMPARATORS else None,
+            _comparator(group[0]),
             others,
         )
 
 
-def _merged(rows: list[Row]) -> list[list[Row]]:
-    """The same value at the same time is one measurement with several sources."""
-    groups: list[list[Row]] = []
-    start = 0
-    while start < len(rows):
-        time = rows[start][0]
-        end = start + 1
-        while end < len(rows) and rows[end][0] == time:
-            end += 1
-        if end - start == 1:
-            groups.append([rows[start]])
+def _merged(rows: list[Row]) -> list[Row | list[Row]]:
+    """The same value at the same time is one measurement with several sources (a list of rows)."""
+    merged: list[Row | list[Row]] = []
+    last: Row | None = None
+    for row in rows:
+        if last is None or row[0] != last[0]:
+            merged.append(row)
         else:
-            same: dict[tuple[float, str | None], list[Row]] = {}
-            for row in rows[start:end]:
-                quantity = row[3].valueQuantity
-                same.setdefault((row[1], quantity.comparator if quantity is not None else None), []).append(
-                    row
-                )
-            groups.extend(same.values())
-        start = end
-    return groups
+            _add_to_its_like(merged, row)
+        last = row
+    return merged
+
+
+def _add_to_its_like(merged: list[Row | list[Row]], row: Row) -> None:
+    """Put a row beside the one of the same time, value and comparator, if there is one among the last."""
+    key = row[1], _comparator(row)
+    for position in range(len(merged) - 1, -1, -1):
+        entry = merged[position]
+        first = entry[0] if isinstance(entry, list) else entry
+        if first[0] != row[0]:
+            break
+        if (first[1], _comparator(first)) == key:
+            if isinstance(entry, list):
+                entry.append(row)
+            else:
+                merged[position] = [entry, row]
+            return
+    merged.append(row)
+
+
+def _comparator(row: Row) -> str | None:
+    quantity = row[3].valueQuantity
+    sent = quantity.comparator if quantity is not None else None
+    return sent if sent in _COMPARATORS else None
 
 
 def convert(analyte: Analyte, quantity: r.Quantity, units: UnitTable) -> Conversion | None:
