@@ -69,8 +69,8 @@ class Resolved:
 class Build:
     """Everything collected so far for one patient.
 
-    `ours` holds the reference strings known to mean this patient; `times` remembers the dates
-    already parsed (a chart repeats few dates many times).
+    `ours` holds the reference strings known to mean this patient; `times` and `resolved` remember the
+    dates already parsed and the codings already looked up (a chart repeats few of each many times).
     """
 
     tables: Tables
@@ -87,6 +87,7 @@ class Build:
     coded: dict[str, tuple[CodedValue, ...]] = field(default_factory=dict)
     family: list[FamilyCondition] = field(default_factory=list)
     age_days: int | None = None
+    resolved: dict[tuple[str | None, ...], Resolved | None] = field(default_factory=dict)
     times: dict[str, datetime | None] = field(default_factory=dict)
 
     def is_ours(self, reference: str, subject: r.Reference | None) -> bool:
@@ -122,27 +123,37 @@ class Build:
         if not codings:
             return None
         self.coded_total += 1
-        lookup = self.tables.concepts.lookup
-        found: Resolved | None = None
-        for coding in codings:
-            code, system = coding.code, coding.system
-            if not code or not system:
-                continue
-            known = lookup(system, code)
-            if known is None:
-                continue
-            if found is None:
-                found = Resolved(
-                    known.hpo, known.icd10cm, known.label, known.state == "absent", known.kind == "ignored"
-                )
-                continue
-            _add_coding(found, known, system)
+        # A chart says the same thing many times: what a set of codings means is worked out once.
+        key: tuple[str | None, ...]
+        if len(codings) == 1:
+            key = (codings[0].system, codings[0].code)
+        else:
+            key = tuple([part for coding in codings for part in (coding.system, coding.code)])
+        try:
+            found = self.resolved[key]
+        except KeyError:
+            found = self.resolved[key] = self._resolve(codings)
         if found is None:
             first = next((c for c in codings if c.code), None)
             if first is not None:
                 self.unmapped.append(Unmapped(reference, first.system or "", first.code or ""))
             else:
                 self.issues.append(ReadIssue("missing-code", reference, "code.coding"))
+        return found
+
+    def _resolve(self, codings: Sequence[r.Coding | r.PlainCoding]) -> Resolved | None:
+        lookup = self.tables.concepts.lookup
+        found: Resolved | None = None
+        for coding in codings:
+            code, system = coding.code, coding.system
+            known = lookup(system, code) if code and system else None
+            if known is None or system is None:
+                continue
+            if found is None:
+                absent, ignored = known.state == "absent", known.kind == "ignored"
+                found = Resolved(known.hpo, known.icd10cm, known.label, absent, ignored)
+            else:
+                _add_coding(found, known, system)
         return found
 
     def match(self, text: str | None) -> tuple[TextMatch, ...]:

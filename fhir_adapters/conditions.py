@@ -12,7 +12,6 @@ from fhir_adapters import resources as r
 from fhir_adapters.building import STATUS_OF, Build, Resolved
 from fhir_adapters.chart import FamilyCondition, ProblemStatus, ReadIssue, Role, State, Unmapped
 from fhir_adapters.text import TextMatch
-from fhir_adapters.times import days_between
 
 _UNCERTAIN = frozenset({"unconfirmed", "provisional", "differential"})
 _HISTORY: dict[str, ProblemStatus] = {"inactive": "inactive", "remission": "inactive", "resolved": "resolved"}
@@ -22,8 +21,8 @@ RECENT = timedelta(days=30)
 _AGE_UNITS = {"a": 365.25, "mo": 30.4375, "wk": 7.0, "d": 1.0, "h": 1 / 24, "min": 1 / 1440}
 
 
-def _codes(concept: r.CodeableConcept | None) -> tuple[str, ...]:
-    """The codes of a status or category; its text where it has none (sent by small systems)."""
+def _codes(concept: r.Status | None) -> tuple[str, ...]:
+    """The codes of a status; its text where it has none (sent by small systems)."""
     if concept is None:
         return ()
     codings = concept.coding
@@ -90,7 +89,7 @@ def _onset_age(build: Build, condition: r.Condition, onset: datetime | None) -> 
         return None if days is None else int(age.value * days)
     if onset is None or build.age_days is None:
         return None
-    return max(0, build.age_days - int(days_between(onset, build.at)))
+    return max(0, build.age_days - (build.at - onset).days)
 
 
 def _read_concept(

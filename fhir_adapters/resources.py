@@ -37,7 +37,22 @@ class ObservationCode(msgspec.Struct, gc=False):
     text: str | None = None
 
 
+class StatusCode(msgspec.Struct, gc=False):
+    code: str | None = None
+
+
+class Status(msgspec.Struct, gc=False):
+    """A CodeableConcept whose system is fixed by FHIR: only its code (or text) is read."""
+
+    coding: list[StatusCode] | None = None
+    text: str | None = None
+
+
 class Reference(msgspec.Struct, gc=False):
+    reference: str | None = None
+
+
+class NamedReference(msgspec.Struct, gc=False):
     reference: str | None = None
     display: str | None = None
 
@@ -82,9 +97,8 @@ class Encounter(Resource, tag="Encounter", gc=False):
 
 
 class Condition(Resource, tag="Condition", gc=False):
-    clinicalStatus: CodeableConcept | None = None
-    verificationStatus: CodeableConcept | None = None
-    category: list[CodeableConcept] | None = None
+    clinicalStatus: Status | None = None
+    verificationStatus: Status | None = None
     code: CodeableConcept | None = None
     subject: Reference | None = None
     onsetDateTime: str | None = None
@@ -134,8 +148,8 @@ class DiagnosticReport(Resource, tag="DiagnosticReport", gc=False):
 
 
 class AllergyIntolerance(Resource, tag="AllergyIntolerance", gc=False):
-    clinicalStatus: CodeableConcept | None = None
-    verificationStatus: CodeableConcept | None = None
+    clinicalStatus: Status | None = None
+    verificationStatus: Status | None = None
     criticality: str | None = None
     code: CodeableConcept | None = None
     patient: Reference | None = None
@@ -147,10 +161,9 @@ class Medication(Resource, tag="Medication", gc=False):
 
 class MedicationRequest(Resource, tag="MedicationRequest", gc=False):
     status: str | None = None
-    intent: str | None = None
     doNotPerform: bool | None = None
     medicationCodeableConcept: CodeableConcept | None = None
-    medicationReference: Reference | None = None
+    medicationReference: NamedReference | None = None
     subject: Reference | None = None
     authoredOn: str | None = None
     contained: list[msgspec.Raw] | None = None
@@ -159,7 +172,7 @@ class MedicationRequest(Resource, tag="MedicationRequest", gc=False):
 class MedicationStatement(Resource, tag="MedicationStatement", gc=False):
     status: str | None = None
     medicationCodeableConcept: CodeableConcept | None = None
-    medicationReference: Reference | None = None
+    medicationReference: NamedReference | None = None
     subject: Reference | None = None
     effectiveDateTime: str | None = None
     effectivePeriod: Period | None = None
@@ -181,7 +194,7 @@ class FamilyMemberCondition(msgspec.Struct, gc=False):
 class FamilyMemberHistory(Resource, tag="FamilyMemberHistory", gc=False):
     status: str | None = None
     patient: Reference | None = None
-    relationship: CodeableConcept | None = None
+    relationship: Status | None = None
     condition: list[FamilyMemberCondition] | None = None
 
 

@@ -80,7 +80,7 @@ class TextMatcher:
 
     def _match(self, text: str) -> tuple[TextMatch, ...]:
         lexicon = self._lexicon
-        tokens = tokenize(text, lexicon.dotted)
+        tokens = tokenize(text, lexicon.dotted, lexicon.slashed)
         if not tokens.words:
             return ()
         hits, taken = lexicon.find(tokens)

@@ -7,14 +7,12 @@ past) and the joining of sites with symptoms are decided elsewhere.
 from collections.abc import Iterable
 
 from fhir_adapters.hpo import Ontology
+from fhir_adapters.terminology.errors import TerminologyInvalid
+from fhir_adapters.text_names import COMPILED, LONGEST_NAME, Keys, load_names
 from fhir_adapters.text_sites import Hit
 from fhir_adapters.text_tables import Concept, Sites
-from fhir_adapters.text_tokens import AND, COMMA, OR, SENTENCE, Tokens, look_up_key, name_stems, stem
+from fhir_adapters.text_tokens import AND, COMMA, OR, SENTENCE, Tokens, look_up_key, stem
 from fhir_adapters.text_typos import Corrector
-
-# Longer names are left out: nobody types them into a complaint.
-LONGEST_NAME = 6
-_MAX_NAME_CHARACTERS = 70
 
 _Known = str | tuple[Concept, ...]
 
@@ -27,16 +25,18 @@ class Lexicon:
         "_corrector",
         "_cues",
         "_fillers",
+        "_inert",
         "_modifiers",
         "_negators",
         "_spanish",
-        "_stems",
         "_time",
         "_vocabulary",
         "dotted",
         "icd10cm",
         "pairs",
+        "radiating",
         "sites",
+        "slashed",
         "symptoms",
     )
 
@@ -48,53 +48,51 @@ class Lexicon:
         words: dict[str, frozenset[str]],
         cue_words: frozenset[str],
     ) -> None:
-        self._fillers = frozenset(map(stem, words["filler"])) | words["filler"]
+        keys = Keys(words)
+        self._fillers = keys.fillers
         self._modifiers = frozenset(map(stem, words["modifier"])) | words["modifier"]
         self._time = words["time"]
-        self._negators = words["negator"]
+        self._negators = keys.negators
         self._spanish = words["spanish"]
         self._cues = cue_words
-        self._stems: dict[str, str] = {}  # of words met while building
         self.dotted = words["dotted"]
+        self.slashed = words["slashed"]
+        #: Words after which a pain is felt at a second site ("radiating to the arm").
+        self.radiating = words["radiating"]
+        self._inert: dict[str, list[list[str]]] = {}
+        for phrase in sorted(words["inert"]):
+            self._inert.setdefault(phrase.split(" ")[0], []).append(phrase.split(" "))
         self.pairs = sites.pairs
         by_key: dict[str, _Known] = {}
         #: The ICD-10-CM code that goes with an HPO term found by HPO's own name.
         self.icd10cm: dict[str, str] = {}
         for phrase, concept in sites.phrases:
-            by_key.setdefault(self._key(phrase), (concept,))
+            by_key.setdefault(keys.key(phrase), (concept,))
             if concept.hpo is not None and concept.icd10cm is not None:
                 self.icd10cm.setdefault(concept.hpo, concept.icd10cm)
         for phrase, concepts in phrases:
             for concept in concepts:
                 if concept.hpo is not None and concept.icd10cm is not None:
                     self.icd10cm.setdefault(concept.hpo, concept.icd10cm)
-            key = self._key(phrase)
+            key = keys.key(phrase)
             if len(key) > 1:
                 by_key.setdefault(key, concepts)
         for pair in sites.pairs.values():
             if pair.hpo is not None and pair.icd10cm is not None:
                 self.icd10cm.setdefault(pair.hpo, pair.icd10cm)
         #: Sites and symptoms of the body-site table by single word.
-        self.sites = {self._key(p): c.site for p, c in sites.phrases if c.site}
-        self.symptoms = {self._key(p): c.symptom for p, c in sites.phrases if c.symptom}
+        self.sites = {keys.key(p): c.site for p, c in sites.phrases if c.site}
+        self.symptoms = {keys.key(p): c.symptom for p, c in sites.phrases if c.symptom}
         targets = {one for key in by_key for one in key.split(" ")}
-        stop = {self._key(phrase) for phrase in words["stop"]}
-        ids = {term_id: term_id for term_id in ontology}
-        for name, term_id in ontology.names():
-            if len(name) > _MAX_NAME_CHARACTERS:
-                continue
-            key = self._key(name)
-            if key and key not in stop and AND not in key and OR not in key and key.count(" ") < LONGEST_NAME:
-                by_key.setdefault(key, ids[term_id])
-        self._stems = {}
+        _add_hpo_names(by_key, ontology, words)
         self._by_key = by_key
-        shared: dict[str, str] = {}
-        self._vocabulary = frozenset(shared.setdefault(one, one) for key in by_key for one in key.split(" "))
+        vocabulary: set[str] = set()
+        for key in by_key:
+            vocabulary.update(key.split(" "))
+        self._vocabulary = frozenset(vocabulary)
         common = words["prose"] | cue_words | self._time | self._fillers | self._modifiers | self._spanish
+        common |= self.radiating
         self._corrector = Corrector(targets, frozenset(map(stem, common)) | common)
-
-    def _key(self, phrase: str) -> str:
-        return look_up_key(name_stems(phrase, self._stems, self._fillers), self._negators)
 
     def find(self, tokens: Tokens) -> tuple[list[Hit], list[bool]]:
         """The names in `tokens`, longest first, without overlaps, in order of place; and for each word
@@ -110,8 +108,11 @@ class Lexicon:
         candidates.sort()
         taken = [False] * len(stems)
         hits: list[Hit] = []
+        inert = self._inert_runs(tokens) if candidates else ()
         for size, first, last, known in candidates:
             if True in taken[first : last + 1]:
+                continue
+            if inert and any(first <= end and last >= at and -size <= end - at + 1 for at, end in inert):
                 continue
             if not isinstance(known, str) and not self._may_count(known[0].guard, tokens, stems, first, last):
                 continue
@@ -119,6 +120,17 @@ class Lexicon:
             hits.append(Hit(first, last, known, -size))
         hits.sort(key=lambda hit: hit.first)
         return hits, taken
+
+    def _inert_runs(self, tokens: Tokens) -> list[tuple[int, int]]:
+        """First and last word of each phrase that keeps the words in it from counting ("cut down")."""
+        runs: list[tuple[int, int]] = []
+        words, inert = tokens.words, self._inert
+        for at, word in enumerate(words):
+            for group in inert.get(word, ()):
+                end = at + len(group)
+                if words[at:end] == group and not any(tokens.breaks[at + 1 : end]):
+                    runs.append((at, end - 1))
+        return runs
 
     def _corrected(self, tokens: Tokens) -> list[str]:
         stems, vocabulary = tokens.stems, self._vocabulary
@@ -182,6 +194,17 @@ class Lexicon:
             ):
                 return False
         return True
+
+
+def _add_hpo_names(by_key: dict[str, _Known], ontology: Ontology, words: dict[str, frozenset[str]]) -> None:
+    """HPO's own names, where our tables give a key no meaning of its own."""
+    ids = {term_id: term_id for term_id in ontology}  # one string object per id
+    for number, (written, keys) in enumerate(load_names(ontology.version, words), start=2):
+        term_id = ids.get(written)
+        if term_id is None:
+            raise TerminologyInvalid(COMPILED, number, f"no current HPO term {written!r}")
+        for key in keys:
+            by_key.setdefault(key, term_id)
 
 
 def _broken(breaks: list[int], previous: int, at: int) -> bool:

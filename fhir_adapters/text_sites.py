@@ -7,20 +7,23 @@ in the body-site table.  A pair the table does not know leaves the general sympt
 from typing import TYPE_CHECKING
 
 from fhir_adapters.text_tables import Concept
-from fhir_adapters.text_tokens import AND, OR, Tokens
+from fhir_adapters.text_tokens import AND, OR, SENTENCE, Tokens
 
 if TYPE_CHECKING:
     from fhir_adapters.text_lexicon import Lexicon
 
 # So many other words may stand between a symptom and its site ("pain radiating to the arm").
 _LARGEST_GAP = 2
+# So many words may stand between "radiating" and the site ("to the left upper"), or between two such
+# sites ("left arm and the jaw").
+_LARGEST_RADIATION = 4
 _JOINERS = frozenset({"/", "&", "+", ",", "and", "y", "e", "o", "or"})
 
 
 class Hit:
     """A name found at words `first` to `last`; `core` is the word whose context (negation) counts."""
 
-    __slots__ = ("concepts", "core", "first", "last", "size")
+    __slots__ = ("concepts", "core", "first", "last", "radiated", "size")
 
     def __init__(self, first: int, last: int, concepts: str | tuple[Concept, ...], size: int) -> None:
         self.first = first
@@ -28,6 +31,8 @@ class Hit:
         self.core = first
         self.concepts = concepts
         self.size = size
+        #: The symptom that radiates to this site, when one does.
+        self.radiated = ""
 
     @property
     def site(self) -> str:
@@ -139,9 +144,54 @@ def _give_symptom(hits: list[Hit], number: int, tokens: Tokens, text: str, lexic
         left, right = (number, other) if number < other else (other, number)
         if _between(hits[left], hits[right], tokens, text) not in _JOINERS:
             continue
-        neighbour = hits[other]
-        for at in (neighbour.last, neighbour.first):
-            pair = lexicon.pairs.get((hit.site, lexicon.symptoms.get(tokens.stems[at], "")))
-            if pair is not None:
-                hit.concepts = (pair,)
-                return
+        pair = lexicon.pairs.get((hit.site, _symptom_within(hits[other], tokens, lexicon)))
+        if pair is not None:
+            hit.concepts = (pair,)
+            return
+    if number and not hits[number - 1].site:
+        _radiate(hits, number, tokens, lexicon)
+
+
+def _symptom_within(hit: Hit, tokens: Tokens, lexicon: "Lexicon") -> str:
+    """The symptom named by the last or first word of a hit ("leg pain"), ``""`` when there is none."""
+    for at in (hit.last, hit.first):
+        symptom = lexicon.symptoms.get(tokens.stems[at])
+        if symptom is not None:
+            return symptom
+    return ""
+
+
+def _radiate(hits: list[Hit], number: int, tokens: Tokens, lexicon: "Lexicon") -> None:
+    """ "chest pain radiating to the left arm and jaw": the pain is at the further sites as well."""
+    hit, before = hits[number], hits[number - 1]
+    symptom = _symptom_within(before, tokens, lexicon) or "pain"
+    if before.radiated and _listed(before, hit, tokens):
+        symptom = before.radiated
+    elif not _radiates(before, hit, tokens, lexicon):
+        return
+    pair = lexicon.pairs.get((hit.site, symptom))
+    if pair is not None:
+        hit.concepts, hit.radiated = (pair,), symptom
+
+
+def _radiates(left: Hit, right: Hit, tokens: Tokens, lexicon: "Lexicon") -> bool:
+    """Whether a word of radiation stands between two hits, just before the second and in one sentence."""
+    if SENTENCE in tokens.breaks[left.last + 1 : right.first + 1]:
+        return False
+    for at in range(right.first - 1, max(left.last, right.first - 2 - _LARGEST_RADIATION), -1):
+        if tokens.words[at] in lexicon.radiating:
+            # "non-radiating" denies only the radiation; a "not" before it is a cue of its own.
+            return tokens.words[at - 1] != "non"
+        if tokens.breaks[at + 1] or tokens.stems[at] in (AND, OR):
+            return False
+    return False
+
+
+def _listed(left: Hit, right: Hit, tokens: Tokens) -> bool:
+    """Whether two hits are joined by "and" or "or" with few other words and no break between them."""
+    between = range(left.last + 1, right.first)
+    return (
+        len(between) <= _LARGEST_RADIATION
+        and not any(tokens.breaks[left.last + 1 : right.first + 1])
+        and any(tokens.stems[at] in (AND, OR) for at in between)
+    )

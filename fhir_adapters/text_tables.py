@@ -11,7 +11,7 @@ from fhir_adapters.hpo import Ontology
 from fhir_adapters.terminology.codes import icd10_form
 from fhir_adapters.terminology.errors import TerminologyInvalid
 from fhir_adapters.terminology.tables import read_rows, required
-from fhir_adapters.text_tokens import tokenize
+from fhir_adapters.text_tokens import is_slashed, tokenize
 
 PHRASE_FILES = ("text_abbreviations.csv", "text_spanish.csv")
 SITES_FILE = "text_body_sites.csv"
@@ -22,7 +22,11 @@ GUARDS = frozenset({"", "alone", "not-spanish"})
 CUE_KINDS = frozenset(
     {"negation", "uncertain", "history", "after", "family", "conditional", "pseudo", "terminator", "now"}
 )
-WORD_KINDS = frozenset({"filler", "modifier", "time", "negator", "stop", "spanish", "dotted", "prose"})
+WORD_KINDS = frozenset(
+    {"filler", "modifier", "time", "negator", "stop", "spanish", "dotted", "prose"}
+    | {"slashed", "inert", "radiating"}
+)
+_PHRASE_KINDS = frozenset({"stop", "inert"})
 
 
 class Concept(NamedTuple):
@@ -159,8 +163,13 @@ def load_words() -> dict[str, frozenset[str]]:
         required(WORDS_FILE, number, row, "word", "kind", "reason")
         if row["kind"] not in lists:
             raise TerminologyInvalid(WORDS_FILE, number, f"unknown kind {row['kind']!r}")
+        if row["kind"] == "slashed":
+            if not is_slashed(row["word"]):
+                raise TerminologyInvalid(WORDS_FILE, number, "two small letters with a slash expected")
+            lists["slashed"].add(row["word"])
+            continue
         words = tokenize(row["word"]).words
-        if not words or (len(words) > 1 and row["kind"] != "stop"):
+        if not words or (len(words) > 1 and row["kind"] not in _PHRASE_KINDS):
             raise TerminologyInvalid(WORDS_FILE, number, "one word expected")
         lists[row["kind"]].add(" ".join(words))
     return {kind: frozenset(words) for kind, words in lists.items()}

@@ -25,6 +25,7 @@ _BREAKS |= {".": SENTENCE, ";": SENTENCE, "!": SENTENCE, "\n": SENTENCE, "\r": S
 _BREAKS |= {"\u00bf": NO_BREAK, "\u00a1": NO_BREAK}
 _AND = frozenset({"and", "y", "e", "&", "+"})
 _OR = frozenset({"or", "nor", "ni", "o", "u"})
+_SLASHED = len("h/a")
 _KEEP_FINAL_S = ("ss", "us", "is")
 _SIBILANT_PLURALS = ("shes", "sses", "xes", "zes")
 
@@ -70,8 +71,14 @@ def stem(word: str) -> str:
     return word[:-1] if len(word) > 5 and word[-1] == "e" else word
 
 
-def tokenize(text: str, dotted: Collection[str] = ()) -> Tokens:
-    """The words of `text`; a dot after a word of `dotted` or a single letter does not end a sentence."""
+def is_slashed(text: str) -> bool:
+    """Whether `text` is two small letters joined by a slash ("h/a")."""
+    return len(text) == _SLASHED and text[1] == "/" and (text[0] + text[2]).isalpha() and text == fold(text)
+
+
+def tokenize(text: str, dotted: Collection[str] = (), slashed: Collection[str] = ()) -> Tokens:
+    """The words of `text`; a dot after a word of `dotted` or a single letter does not end a sentence, and
+    two letters with a slash that are in `slashed` are one word (others are two: "c/o")."""
     words: list[str] = []
     stems: list[str] = []
     starts: list[int] = []
@@ -79,7 +86,10 @@ def tokenize(text: str, dotted: Collection[str] = ()) -> Tokens:
     breaks: list[int] = []
     asked: list[int] = []
     gap, question = NO_BREAK, 0
+    free_from = 0
     for found in _TOKEN.finditer(text):
+        if found.start() < free_from:
+            continue
         raw = found[0]
         if not raw[0].isalnum() and raw not in "&+":
             if raw == "?":
@@ -94,14 +104,30 @@ def tokenize(text: str, dotted: Collection[str] = ()) -> Tokens:
         word = fold(raw.replace(".", "") if raw[-1] == "." else raw)
         if not word:
             continue
+        end = found.end()
+        if len(word) == 1 and text[end : end + 1] == "/" and slashed:
+            pair = _slashed_at(text, found.start())
+            if pair in slashed:
+                word, end = pair, found.start() + _SLASHED
+                free_from = end
         words.append(word)
         stems.append(_stem_of(word))
         starts.append(found.start())
-        ends.append(found.end())
+        ends.append(end)
         breaks.append(gap)
         asked.append(question)
         gap, question = NO_BREAK, 0
     return Tokens(words, stems, starts, ends, breaks, asked)
+
+
+def _slashed_at(text: str, start: int) -> str:
+    """The slashed pair of letters at `start`, ``""`` when more is joined to it ("n/v/d", "and/or")."""
+    end = start + _SLASHED
+    if start and (text[start - 1] == "/" or text[start - 1].isalnum()):
+        return ""
+    if text[end : end + 1] == "/" or text[end : end + 1].isalnum():
+        return ""
+    return text[start:end].lower()
 
 
 def _stem_of(word: str) -> str:

@@ -6,7 +6,7 @@ Source: https://hl7.org/fhir/R4/datatypes.html#dateTime.
 """
 
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from typing import Literal
 
 _PARTIAL = re.compile(r"^\d{4}(-\d{2})?$")
@@ -59,8 +59,3 @@ def age_days(birth_date: str | None, at: datetime) -> tuple[int | None, Precisio
         tolerated = {"day": 1, "month": 16, "year": 184}[precision]
         return (0, precision) if -days <= tolerated else (None, "unknown")
     return days, precision
-
-
-def days_between(earlier: datetime, later: datetime) -> float:
-    """Days from `earlier` to `later` (negative when reversed)."""
-    return (later - earlier) / timedelta(days=1)

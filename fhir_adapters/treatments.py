@@ -45,13 +45,14 @@ def _pairs(concept: r.CodeableConcept) -> list[tuple[str, str]]:
 def _drug(build: Build, concept: r.CodeableConcept, reference: str) -> Drug | None:
     pairs = _pairs(concept)
     build.coded_total += bool(pairs)
-    texts = [concept.text, *(c.display for c in concept.coding or ())]
-    found = build.tables.drugs.lookup(pairs, None)
-    for text in texts:
-        if found is not None and found.atc:
-            break
-        if text:
-            found = build.tables.drugs.lookup((), text) or found
+    lookup = build.tables.drugs.lookup
+    found = lookup(pairs, None) if pairs else None
+    if found is None or not found.atc:
+        for text in (concept.text, *[c.display for c in concept.coding or ()]):
+            if text:
+                found = lookup((), text) or found
+                if found is not None and found.atc:
+                    break
     if found is None:
         system, code = pairs[0] if pairs else ("text", "")
         build.unmapped.append(Unmapped(reference, system, code))
