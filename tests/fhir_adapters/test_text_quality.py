@@ -1,6 +1,7 @@
 """How well the free-text matcher reads short clinical texts that this project wrote, held-out ones apart.
 
-A third of ``data/text_cases.csv`` (``heldout``) was written before any tuning and is never tuned on.
+A third of ``data/text_cases.csv`` (``heldout``) was written before it was first read by the matcher and
+is never tuned on; a text that is corrected for moves to ``tuning`` and fresh ones take its place.
 An expected item is ``[f][h]{+,-,?}code``: family, historical, present / absent / uncertain, and an HPO
 term or ICD-10-CM code.
 """
