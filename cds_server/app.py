@@ -71,7 +71,12 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
     app.include_router(simple_form.router(house))
     app.add_exception_handler(HTTPException, _to_the_boundary)
     # Added last is outermost.
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=settings.max_body_bytes,
+        large_bytes=settings.inline_body_bytes,
+        budget_bytes=settings.in_flight_bytes,
+    )
     app.add_middleware(Cors, origins=settings.allowed_origins, local=settings.local_origins_allowed)
     app.add_middleware(RequestBoundary)
     return app

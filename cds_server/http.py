@@ -29,6 +29,11 @@ class Call:
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id: str = scope.get("cds.request_id", "")
 
+    def take_body(self) -> bytes:
+        """The body, which the call then holds no longer: a large one must not outlive its decoding."""
+        body, self.body = self.body, b""
+        return body
+
     def header(self, name: bytes) -> str:
         """A header's value (name in lower case), or an empty text."""
         return self.headers.get(name, b"").decode("latin-1")
@@ -78,10 +83,10 @@ class Endpoint:
             raise MethodWrong("GET, HEAD" if self._method == "GET" else self._method)
         if self._method == "POST":
             check_content_type(scope)
-            body = await read_body(receive)
+            call = Call(scope, await read_body(receive))
         else:
-            body = b""
-        answer = await self._handler(Call(scope, body))
+            call = Call(scope, b"")
+        answer = await self._handler(call)
         await send_answer(send, answer, head=method == "HEAD")
 
 

@@ -4,8 +4,10 @@ Pure ASGI applications, outermost first in `cds_server.app`.  None of them reads
 in it.
 """
 
+import asyncio
 import re
 import secrets
+from collections import deque
 from collections.abc import Iterable
 
 import structlog
@@ -125,33 +127,96 @@ class Cors:
         await self._app(scope, receive, with_cors)
 
 
-class BodyLimit:
-    """Refuses bodies over the limit: at once when the length is declared, else while they stream in."""
+class Budget:
+    """Bytes that may be held at one time; who asks for more than is left waits, first come first served.
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    A request larger than the whole budget is let through when nothing else is held.
+    """
+
+    def __init__(self, total: int) -> None:
+        self._total = total
+        self._held = 0
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def acquire(self, amount: int) -> None:
+        """Wait until `amount` bytes may be held."""
+        if not self._waiting and self._fits(amount):
+            self._held += amount
+            return
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((amount, turn))
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.release(amount)
+            raise
+
+    def release(self, amount: int) -> None:
+        """Give `amount` bytes back and let in who fits now."""
+        self._held -= amount
+        while self._waiting:
+            wanted, turn = self._waiting[0]
+            if turn.done():  # its caller went away while waiting
+                self._waiting.popleft()
+            elif self._fits(wanted):
+                self._waiting.popleft()
+                self._held += wanted
+                turn.set_result(None)
+            else:
+                return
+
+    def _fits(self, amount: int) -> bool:
+        return self._held == 0 or self._held + amount <= self._total
+
+
+class BodyLimit:
+    """Refuses bodies over the limit: at once when the length is declared, else while they stream in.
+
+    A large body (over `large_bytes`) is not read before the budget has room for it: until then the
+    network holds it back, so that many large charts at once do not fill the worker's memory.
+    """
+
+    def __init__(self, app: ASGIApp, *, max_bytes: int, large_bytes: int, budget_bytes: int) -> None:
         self._app = app
         self._max = max_bytes
+        self._large = large_bytes
+        self._budget = Budget(budget_bytes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        declared = 0
         for name, value in scope["headers"]:
             # httptools has checked that it is a number; 18 digits are past any limit.
-            if name == b"content-length" and (len(value) > 18 or int(value) > self._max):
-                raise self._refusal()
-        taken = 0
+            if name == b"content-length":
+                if len(value) > 18 or int(value) > self._max:
+                    raise self._refusal()
+                declared = int(value)
+        taken = held = 0
+        if declared > self._large:
+            await self._budget.acquire(declared)
+            held = declared
 
         async def counted() -> Message:
-            nonlocal taken
+            nonlocal taken, held
             message = await receive()
             if message["type"] == "http.request":
                 taken += len(message.get("body", b""))
                 if taken > self._max:
                     raise self._refusal()
+                if taken > self._large and not held:
+                    # Its length was not declared: it may yet become as large as is allowed.
+                    await self._budget.acquire(self._max)
+                    held = self._max
             return message
 
-        await self._app(scope, counted, send)
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            if held:
+                self._budget.release(held)
 
     def _refusal(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._max} bytes")

@@ -21,11 +21,11 @@ _NONCE_BYTES = 12  # NIST SP 800-38D: 96-bit nonces for GCM
 _PSEUDONYM_BYTES = 16
 
 
-class KeyMaterialInvalid(Exception):  # noqa: N818 named for the domain
+class KeyMaterialInvalid(Exception):
     """A key file or setting is not a key.  Names the place, never the content."""
 
 
-class DecryptionFailed(Exception):  # noqa: N818 named for the domain
+class DecryptionFailed(Exception):
     """Wrong key, wrong context or altered ciphertext."""
 
 

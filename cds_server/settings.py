@@ -97,10 +97,19 @@ class Settings(BaseSettings):
         description="Largest request body; above it the answer is 413.",
     )
     inline_body_bytes: int = Field(
-        default=262_144,
+        default=1_048_576,
         ge=0,
         le=100_000_000,
         description="Bodies above this size are assessed in a thread, so that other callers do not wait.",
+    )
+    in_flight_bytes: int = Field(
+        default=16_777_216,
+        ge=1_000_000,
+        le=10_000_000_000,
+        description=(
+            "Bytes of large bodies (over CDS_INLINE_BODY_BYTES) held at one time; further ones wait their "
+            "turn in the network, so that memory stays bounded."
+        ),
     )
     max_cards: int = Field(default=3, ge=1, le=3, description="Most cards in one answer.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

@@ -1,12 +1,12 @@
 """What the running server holds, typed: loaded once at start, passed to the slices, closed at the end."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from cds_server.audit import AuditTrail
+from cds_server.audit import AuditTrail, digest
 from cds_server.clock import Clock
 from cds_server.feedback.store import FeedbackStore
 from cds_server.monitoring.metrics import Metrics
@@ -20,6 +20,8 @@ from hooks.texts import load as load_texts
 from models.engine import Engine
 
 _T = TypeVar("_T")
+_LARGE_TO_HASH = 131_072
+"""Bytes from which handing a body to the hashing thread costs less than hashing it here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +52,7 @@ class House:
     metrics: Metrics
     fhir_servers: AllowList
     card_settings: CardSettings
+    _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))
     _fhir: FhirClient | None = None
 
@@ -72,9 +75,19 @@ class House:
             return work()
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
+    def digest(self, body: bytes) -> Awaitable[str]:
+        """The digest of a body, begun now; a large one on the side, where it needs no interpreter lock."""
+        loop = asyncio.get_running_loop()
+        if len(body) > _LARGE_TO_HASH:
+            return loop.run_in_executor(self._hasher, digest, body)
+        done: asyncio.Future[str] = loop.create_future()
+        done.set_result(digest(body))
+        return done
+
     async def close(self) -> None:
         """Close connections and the thread, then the audit trail, last because others may still record."""
         if self._fhir is not None:
             await self._fhir.close()
         self._thread.shutdown(wait=True)
+        self._hasher.shutdown(wait=True)
         await self.trail.close()

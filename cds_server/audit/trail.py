@@ -33,7 +33,7 @@ LAST_RETRY = 2.0
 ADOPTION_INTERVAL = 15.0  # seconds between two looks for the spool of a process that died
 
 
-class AuditUnavailable(Exception):  # noqa: N818 named for the domain
+class AuditUnavailable(Exception):
     """Neither the database nor the spool can keep a record: the answer must not leave (HTTP 503)."""
 
 

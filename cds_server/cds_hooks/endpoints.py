@@ -23,7 +23,7 @@ def routes(house: House) -> list[BaseRoute]:
     async def answer(call: Call) -> Answer:
         service = _service(call)
         language = choose_language(call.header(b"accept-language"), default)
-        body = await calls.answer(service, call.body, language, None)
+        body = await calls.answer(service, call, language, None)
         return Answer(body, headers=((b"content-language", language.encode()),))
 
     async def feedback(call: Call) -> Answer:

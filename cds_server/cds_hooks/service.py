@@ -5,17 +5,19 @@ patient are known is audited too.  All clinical content comes from below; nothin
 """
 
 import time
-import uuid
+from collections.abc import Awaitable
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 
-from cds_server.audit import AuditUnavailable, Decision, ShownCard, digest
+from cds_server.audit import AuditUnavailable, Decision, ShownCard, digest, new_id
 from cds_server.cds_hooks.prefetch import Record, complete
 from cds_server.cds_hooks.request import HookRequest, decode_request
 from cds_server.errors import RequestMalformed, expression_of, status_of
+from cds_server.http import Call
 from cds_server.state import House
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.decode import MalformedJSON, Resources, read_bundle
@@ -44,6 +46,7 @@ class _Moment(msgspec.Struct, frozen=True):
     client: str | None
     now: datetime
     began: float
+    input_digest: Awaitable[str]
 
 
 class _Read(msgspec.Struct, frozen=True):
@@ -51,7 +54,6 @@ class _Read(msgspec.Struct, frozen=True):
 
     request: HookRequest
     drafts: Resources | None
-    input_digest: str
 
 
 class _Assessed(msgspec.Struct, frozen=True):
@@ -70,19 +72,23 @@ class HookCalls:
     def __init__(self, house: House) -> None:
         self._house = house
 
-    async def answer(self, service: Service, body: bytes, language: str, client: str | None) -> bytes:
-        """The body of the answer to a hook call.
+    async def answer(self, service: Service, request: Call, language: str, client: str | None) -> bytes:
+        """The body of the answer to a hook call; takes the request's body for itself.
 
         Raises a `Refused`, or `AuditUnavailable` when the decision cannot be recorded.
         """
         house = self._house
-        call = _Moment(service, str(uuid.uuid4()), language, client, house.clock(), time.perf_counter())
+        body = request.take_body()
+        size = len(body)
+        began = time.perf_counter()
+        call = _Moment(service, new_id(), language, client, house.clock(), began, house.digest(body))
         status = 200
         try:
-            read = await house.apart(len(body), lambda: self._read(service, body, call.now))
+            read = await house.apart(size, partial(self._read, service, body, call.now))
+            body = b""  # megabytes that nothing needs any more while the chart is built
             try:
                 record = await complete(house, service, read.request, read.request.found)
-                size = max(len(body), record.found.count * _TYPICAL_BYTES)
+                size = max(size, record.found.count * _TYPICAL_BYTES)
                 done = await house.apart(size, lambda: self._assess(call, read, record))
             except Exception as error:
                 await self._record_refusal(call, read, error)
@@ -92,6 +98,7 @@ class HookCalls:
                 self._decision(
                     call,
                     read,
+                    input_digest=await call.input_digest,
                     output_digest=done.output_digest,
                     severity=assessment.severity,
                     immediate=assessment.immediate,
@@ -118,7 +125,7 @@ class HookCalls:
                 drafts = read_bundle(request.draft_orders)
             except MalformedJSON as fault:
                 raise _orders_malformed(fault) from None
-        return _Read(request, drafts, digest(body))
+        return _Read(request, drafts)
 
     def _assess(self, call: _Moment, read: _Read, record: Record) -> _Assessed:
         house = self._house
@@ -159,7 +166,6 @@ class HookCalls:
             client=call.client,
             user=house.pseudonymiser.pseudonym("user", request.user_id),
             patient=house.pseudonymiser.pseudonym("patient", request.patient_id),
-            input_digest=read.input_digest,
             model=engine.model_id,
             knowledge=engine.knowledge_id,
             duration_ms=(time.perf_counter() - call.began) * 1000,
@@ -174,6 +180,7 @@ class HookCalls:
                 self._decision(
                     call,
                     read,
+                    input_digest=await call.input_digest,
                     output_digest=digest(b""),
                     rule=f"refused: {type(error).__name__}",
                     status=status_of(error),

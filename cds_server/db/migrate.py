@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _LOCK_ID = 0x6364735F6D696772  # "cds_migr": PostgreSQL advisory lock of a migration
 
 
-class SchemaOutdated(Exception):  # noqa: N818 named for the domain
+class SchemaOutdated(Exception):
     """The database is not at the revision this code writes to."""
 
 

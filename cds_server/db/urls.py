@@ -11,7 +11,7 @@ _SQLITE = ("sqlite", "sqlite+aiosqlite")
 _POSTGRESQL = ("postgresql", "postgresql+asyncpg")
 
 
-class DatabaseUrlInvalid(ValueError):  # noqa: N818 named for the domain
+class DatabaseUrlInvalid(ValueError):
     """The URL names neither a SQLite file nor a PostgreSQL server.  Never quotes it (passwords)."""
 
 

@@ -20,12 +20,12 @@ INDEXED_LENGTH = 512
 """Characters of a searched column (a PostgreSQL B-tree entry ends at 2,704 bytes); the payload keeps all."""
 
 
-class DatabaseAway(Exception):  # noqa: N818 named for the domain
+class DatabaseAway(Exception):
     """The database cannot take the batch now: unreachable, locked, full, not migrated.  The batch may or may
     not have been committed; writing it again is safe."""
 
 
-class RecordRefused(Exception):  # noqa: N818 named for the domain
+class RecordRefused(Exception):
     """The database is there but refuses the content of at least one record of the batch; none was stored."""
 
 

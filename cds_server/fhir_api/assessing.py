@@ -5,14 +5,13 @@ will be sent.  Form in and out is the caller's business.
 """
 
 import time
-import uuid
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import msgspec
 import structlog
 
-from cds_server.audit import Decision, digest
+from cds_server.audit import Decision, digest, new_id
 from cds_server.clock import EARLIEST_YEAR
 from cds_server.errors import status_of
 from cds_server.state import House
@@ -70,7 +69,7 @@ async def assess_bundle(
         assessment = done.assessment
         await house.trail.record(
             Decision(
-                event_id=str(uuid.uuid4()),
+                event_id=new_id(),
                 recorded=now,
                 action="assess",
                 service=service,
