@@ -6,8 +6,9 @@ in `diagnostic_assessment` and `order_review`.
 """
 
 from collections.abc import Sequence
+from hashlib import sha1
 from typing import Any, Literal
-from uuid import UUID, uuid5
+from uuid import UUID
 
 import msgspec
 
@@ -21,6 +22,9 @@ TOPIC_SYSTEM = "urn:cds-server:topic"
 OVERRIDE_SYSTEM = "urn:cds-server:override-reason"
 
 _NAMESPACE = UUID("5b0f3c0e-6f0a-5f0f-9b51-3d1a5f1f7c11")
+# RFC 9562: version 5 in bits 76 to 79, variant 2 in bits 62 and 63.
+_UUID_MASK = ~((0xF << 76) | (0x3 << 62))
+_UUID_5 = (5 << 76) | (2 << 62)
 
 
 class CardInvalid(ValueError):
@@ -90,13 +94,15 @@ class CardSettings(msgspec.Struct, frozen=True):
 
     `max_cards` per call; `max_suggestions` and `max_facts` per card (what is left out is counted on
     the card); `stale_horizon_hours` is how far back an outdated warning is still worth a card (grade
-    C: estimate of this project; older values are history, not a reason to interrupt).
+    C: estimate of this project; older values are history, not a reason to interrupt);
+    `stale_vitals_hours` the same for vital signs, which change faster than laboratory values.
     """
 
     max_cards: int = 3
-    max_suggestions: int = 8
-    max_facts: int = 16
+    max_suggestions: int = 6
+    max_facts: int = 8
     stale_horizon_hours: float = 168.0
+    stale_vitals_hours: float = 72.0
     source_label: str = "CDS Server"
 
 
@@ -121,7 +127,11 @@ def fit_summary(text: str) -> str:
 
 def stable_uuid(seed: str, key: str) -> str:
     """A UUID (version 5) from the caller's seed (one per hook call) and the key of the thing named."""
-    return str(uuid5(_NAMESPACE, f"{seed}\x1f{key}"))
+    # What `uuid.uuid5` gives, without its objects: a card has up to seven of them.
+    digest = sha1(_NAMESPACE.bytes + f"{seed}\x1f{key}".encode("utf-8", "replace"), usedforsecurity=False)
+    number = (int.from_bytes(digest.digest()[:16], "big") & _UUID_MASK) | _UUID_5
+    text = f"{number:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def build_card(

@@ -11,6 +11,7 @@ import msgspec
 from fhir_adapters.chart import PatientChart
 from hooks.cards import TOPIC_SYSTEM, CardSettings, Coding, Indicator, Source
 from hooks.markdown import escape
+from hooks.priority import short_citation
 from hooks.texts import Texts
 from hooks.wording import Names
 from models.assessment import Assessment
@@ -20,9 +21,17 @@ INDICATOR: tuple[Indicator, ...] = ("critical", "warning", "info", "info")
 
 
 @lru_cache(maxsize=512)
-def _citations(sources: tuple[str, ...]) -> str:
+def _citations(sources: tuple[str, ...], most: int) -> str:
     """Publications as Markdown; kept, because they come from the rules and never from a patient."""
-    return escape("; ".join(sources), 400)
+    short = dict.fromkeys([short_citation(source) for source in sources if source])
+    return escape("; ".join([text for text in short if text][:most]), 300)
+
+
+@lru_cache(maxsize=64)
+def _version(knowledge: str) -> str:
+    """``rules-1+sha256.5fc2166a09...`` as ``rules-1 5fc2166a``: enough to tell versions apart."""
+    name, _, digest = knowledge.partition("+")
+    return escape(f"{name} {digest.rpartition('.')[2][:8]}".strip(), 40)
 
 
 class CallContext(msgspec.Struct, frozen=True):
@@ -44,16 +53,16 @@ class CallContext(msgspec.Struct, frozen=True):
             topic=Coding(code=topic, system=TOPIC_SYSTEM, display=self.texts[f"topic.{topic}"]),
         )
 
-    def basis(self, sources: Iterable[str]) -> str:
-        """Date of the data, version of the knowledge, publications, and the limits of the advice."""
+    def basis(self, sources: Iterable[str], *, most: int = 4) -> str:
+        """Date of the data, version of the knowledge, publications (`most`), and the limits of the advice."""
         texts = self.texts
         assessment = self.assessment
         learned = bool(assessment.model) and not assessment.model.startswith("rules")
-        cited = _citations(tuple(dict.fromkeys([source for source in sources if source])))
+        cited = _citations(tuple(sources), most)
         basis = texts["card.basis_model" if learned else "card.basis"].format(
             at=texts.moment(self.chart.at),
-            knowledge=escape(assessment.knowledge, 24),
-            model=escape(assessment.model),
+            knowledge=_version(assessment.knowledge),
+            model=escape(assessment.model) if learned else "",
         )
         if cited:
             basis = f"{basis} {texts['card.sources'].format(sources=cited)}"

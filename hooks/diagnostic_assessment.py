@@ -1,34 +1,37 @@
 """The cards of `diagnostic-assessment` (patient-view): from an assessment to at most three cards.
 
-Responsible for what a clinician reads first, what is drafted for them, and for saying what the
-advice rests on and what is not known.  Scores nothing, fetches nothing, and says nothing when there
-is nothing to say.
+Responsible for what a clinician reads in the ten seconds there are: the problem that leads, the facts
+that decide it, what to do, and what the advice rests on and does not know.  Scores nothing, fetches
+nothing, and says nothing when there is nothing to say.
 """
+
+from functools import lru_cache
+from unicodedata import category, normalize
 
 from fhir_adapters.chart import PatientChart
 from hooks import wording
-from hooks.cards import (
-    DEFAULT_SETTINGS,
-    SUMMARY_LIMIT,
-    Card,
-    CardSettings,
-    Suggestion,
-    build_card,
-)
+from hooks.advice import advice, names_of, shares
+from hooks.cards import DEFAULT_SETTINGS, SUMMARY_LIMIT, Card, CardSettings, build_card
 from hooks.context import INDICATOR, CallContext
+from hooks.facts import distinct, saying_several
 from hooks.markdown import escape
 from hooks.override_reasons import override_reasons
+from hooks.priority import RANK, priorities
 from hooks.side_cards import model_cards, outdated_card, quality_card
-from hooks.statements import RANK, Group, Statement, group, keys_of, statements_of
-from hooks.suggestions import action_title, catalogue, order_suggestion
+from hooks.statements import Group, Statement, group, keys_of, statements_of
 from hooks.texts import texts_for
-from hooks.titles import critical_phrase, title_of
+from hooks.titles import title_of
 from hooks.wording import Names, label_of
-from models.assessment import Assessment, CriticalValue, Fact, Recommendation, RedFlag, Score, Urgency
+from models.assessment import Assessment, Fact, Recommendation, RedFlag, Score
 
-_DO = ("card.do_now", "card.do_urgent", "card.do_soon", "card.do_soon")
+MOST_STATEMENTS = 4
+"""Statements with a line of their own; the others are named in one."""
+_MOST_ADDITIONS = 4
+_MOST_FACTS_SAID = 3
+_MOST_SUSPECTS = 5
+_MOST_UNKNOWN = 4
+_MOST_SOURCES = 4
 _TOPIC = {"red-flag": "red-flag", "critical": "critical-value", "score": "early-warning"}
-_BY_RANK: tuple[Urgency, ...] = ("immediate", "urgent", "soon", "routine")
 
 
 def cards(
@@ -67,13 +70,13 @@ def cards(
     groups = group(fresh, room)
     found = _group_cards(context, groups)
     found.extend(opinions)
-    found.sort(key=lambda entry: entry[0])
+    found.sort(key=_rank_of)
     if len(found) < settings.max_cards:
         spoken: set[str] = set().union(*[g.keys for g in groups]) if groups else set()
         outdated = outdated_card(context, stale, spoken)
         if outdated is not None:
             found.append(outdated)
-            found.sort(key=lambda entry: entry[0])
+            found.sort(key=_rank_of)
     if not found:
         quality = quality_card(context)
         if quality is not None:
@@ -81,158 +84,174 @@ def cards(
     return tuple([card for _, card in found[: settings.max_cards]])
 
 
-def _summary(members: Group, context: CallContext) -> str:
-    """The gravest statement, then what makes it specific to this patient, as far as it fits."""
+def _rank_of(entry: tuple[int, Card]) -> int:
+    return entry[0]
+
+
+def _group_cards(context: CallContext, groups: list[Group]) -> list[tuple[int, Card]]:
+    if not groups:
+        return []
+    several = saying_several(context.chart)
+    # A fact that a red flag or critical value rests on is shown on its card, not where a score used it.
+    owner: dict[tuple[str, str], int] = {}
+    for scores in (False, True):
+        for position, members in enumerate(groups):
+            for statement in members.statements:
+                if (statement.kind == "score") is scores:
+                    for fact in statement.facts:
+                        owner.setdefault((fact.kind, fact.code), position)
+    found: list[tuple[int, Card]] = []
+    wanted = shares(groups, context.assessment)
+    for position, members in enumerate(groups):
+        facts = [
+            fact
+            for fact in distinct([s.facts for s in members.statements], several)
+            if owner[(fact.kind, fact.code)] == position
+        ]
+        card = _group_card(context, members, wanted[position], facts, first=position == 0)
+        found.append((members.rank, card))
+    return found
+
+
+def _summary(members: Group, facts: list[Fact], context: CallContext) -> str:
+    """The problem that leads, how ill the patient is, and the facts that decide it, as far as they fit."""
+    texts, names = context.texts, context.names
     head = members.head
-    additions: list[str] = []
-    spoken = keys_of(head.facts) if head.kind == "critical" else set()
-    scores = [title_of(other, context) for other in members.statements[1:] if other.kind == "score"]
-    additions.extend(scores[:1])
-    if head.kind == "red-flag":
-        for fact in wording.unique_facts([head]):
-            # Age and the like do not tell patients apart; normal parts of a picture neither.
-            if fact.kind != "demographic" and fact.state == "present":
-                additions.append(wording.fact_phrase(fact, context.texts, context.names))
-                spoken |= keys_of([fact])
-    for statement in members.statements[1:]:
-        if statement.kind == "critical" and spoken.isdisjoint(keys_of(statement.facts)):
-            additions.append(critical_phrase(statement, context))
-            spoken |= keys_of(statement.facts)
-        elif statement.kind == "red-flag":
-            additions.append(wording.mid_sentence(title_of(statement, context)))
-    additions.extend(scores[1:])
+    restating = priorities().restating
+    additions = [title_of(s, context) for s in members.leaders[1:]]
+    own = {(fact.kind, fact.code) for fact in head.facts}
+    if head.kind == "score":
+        # The vital signs of a score stand in the table; what else is on its card is worth the space.
+        own = set()
+    else:
+        score = next((s for s in members.statements if s.kind == "score" and s.id not in restating), None)
+        if score is not None:
+            additions.append(title_of(score, context))
+    said = keys_of(head.facts) if head.kind == "critical" else set()
+    critical = {
+        (fact.kind, fact.code) for s in members.statements if s.kind == "critical" for fact in s.facts
+    }
+    # What a critical limit marks is said before what only belongs to the picture.
+    chosen = [f for f in facts if (f.kind, f.code) in own and (f.kind, f.code) in critical]
+    chosen += [f for f in facts if (f.kind, f.code) in own and (f.kind, f.code) not in critical]
+    chosen += [f for f in facts if (f.kind, f.code) not in own and (f.kind, f.code) in critical]
+    phrases = 0
+    for fact in chosen:
+        # Age and the like do not tell patients apart; normal parts of a picture neither.
+        if fact.kind == "demographic" or fact.state != "present" or not said.isdisjoint(keys_of([fact])):
+            continue
+        if phrases == _MOST_FACTS_SAID or len(additions) >= _MOST_ADDITIONS:
+            break
+        phrase = wording.fact_phrase(fact, texts, names)
+        if phrase not in additions:
+            additions.append(phrase)
+            phrases += 1
     return wording.extend_summary(title_of(head, context), additions, SUMMARY_LIMIT)
 
 
-def _statement_lines(members: Group, context: CallContext) -> list[str]:
-    """One line per statement with what it means, finished Markdown."""
-    texts = context.texts
+def _lines(
+    members: Group, context: CallContext
+) -> tuple[list[Statement], list[Statement], list[str], list[str]]:
+    """What the card shows, what of it has a line, the lines, and the names of the others, finished Markdown.
+
+    A critical value that a shown red flag rests on has no line (the table marks it); a score that only
+    restates the vital signs is named without one, unless it leads.
+    """
+    restating = priorities().restating
+    shown: list[Statement] = []
+    lined: list[Statement] = []
     lines: list[str] = []
+    others: list[str] = []
+    explained: set[tuple[str, str]] = set()
     for statement in members.statements:
-        value = statement.value
-        if isinstance(value, Score):
-            line = f"**{wording.score_phrase(value, texts, full=True)}**"
-            detail = texts.maybe(f"score.{value.id}.detail.{value.band}") or texts.maybe(
-                f"score.{value.id}.detail"
-            )
-        elif isinstance(value, RedFlag):
-            line = f"**{title_of(statement, context)}**"
-            detail = texts.maybe(f"red-flag.{value.id}.detail")
-        else:
-            line = f"**{escape(title_of(statement, context))}**"
+        part = statement.kind == "critical" and all(
+            (fact.kind, fact.code) in explained for fact in statement.facts
+        )
+        restates = statement.kind == "score" and statement.id in restating
+        if lines and part:
+            shown.append(statement)
+            continue
+        if lines and (restates or len(lines) >= MOST_STATEMENTS):
+            others.append(escape(wording.mid_sentence(title_of(statement, context))))
+            continue
+        lines.append(_line(statement, context))
+        shown.append(statement)
+        lined.append(statement)
+        if statement.kind == "red-flag":
+            explained.update([(fact.kind, fact.code) for fact in statement.facts])
+    return shown, lined, lines, others
+
+
+def _line(statement: Statement, context: CallContext) -> str:
+    """A statement with what it means."""
+    texts = context.texts
+    value = statement.value
+    if isinstance(value, Score):
+        line = f"**{wording.score_phrase(value, texts, full=True)}**"
+        detail = texts.maybe(f"score.{value.id}.advice.{value.band}") or texts.maybe(
+            f"score.{value.id}.detail"
+        )
+    elif isinstance(value, RedFlag):
+        line = f"**{title_of(statement, context)}**"
+        detail = texts.maybe(f"red-flag.{value.id}.detail")
+    else:
+        line = f"**{escape(title_of(statement, context))}**"
+        detail = texts.nearest("critical", value.id)
+        if detail is None:
             limit = escape(texts.quantity(value.limit, value.fact.unit))
             detail = texts[f"critical_value.limit_{value.direction}"].format(limit=limit)
-            meaning = texts.nearest("critical", value.id)
-            if meaning:
-                detail = f"{meaning} {detail}"
-        lines.append(f"{line}. {detail}" if detail else line)
-    return lines
+    return f"{line}. {detail}" if detail else line
 
 
-def _names_of(statement: Statement) -> tuple[str, ...]:
-    """The ids under which recommendations and missing items may speak of a statement."""
-    if statement.kind == "red-flag":
-        return (statement.id, f"red-flag.{statement.id}")
-    if statement.kind == "critical":
-        direction = statement.value.direction if isinstance(statement.value, CriticalValue) else ""
-        return (
-            statement.id,
-            f"critical.{statement.id}",
-            f"critical-value.{statement.id}",
-            f"{statement.id}.{direction}",
-        )
-    return (statement.id, f"score.{statement.id}")
-
-
-def _recommendations(groups: list[Group], assessment: Assessment) -> list[list[Recommendation]]:
-    """What to do, per group; every recommendation goes to one group only, the gravest it is for."""
-    owner: dict[str, int] = {}
-    for position, members in enumerate(groups):
-        for statement in members.statements:
-            for name in _names_of(statement):
-                owner.setdefault(name, position)
-    shares: list[dict[str, Recommendation]] = [{} for _ in groups]
-    taken: set[str] = set()
-    for recommendation in assessment.recommendations:
-        homes = [owner[name] for name in recommendation.because if name in owner]
-        if recommendation.action not in taken and (homes or RANK[recommendation.urgency] < RANK["routine"]):
-            taken.add(recommendation.action)
-            shares[min(homes, default=0)][recommendation.action] = recommendation
-    for position, members in enumerate(groups):
-        for statement in members.statements:
-            for action in statement.actions:
-                if action not in taken:
-                    taken.add(action)
-                    shares[position][action] = Recommendation(
-                        action, _BY_RANK[statement.rank], (statement.id,)
-                    )
-    return [sorted(share.values(), key=lambda r: RANK[r.urgency]) for share in shares]
-
-
-def _do_lines(
-    wanted: list[Recommendation], context: CallContext, rank: int
-) -> tuple[list[str], list[Suggestion]]:
-    """What to do (Markdown sections), and the drafts for what can be ordered and is not answered yet."""
+def _suspects(shown: list[Statement], context: CallContext) -> list[str]:
+    """Diseases to think of that the card has not named: each once, also when two names are nearly one."""
     texts = context.texts
-    orders = catalogue()
-    parts: list[str] = []
-    steps: list[str] = []
-    answered: list[str] = []
-    suggestions: list[Suggestion] = []
-    left_out: list[str] = []
-    reason = ""
-    for recommendation in wanted:
-        title = action_title(recommendation.action, texts)
-        if recommendation.already:
-            answered.append(
-                texts["card.answered_item"].format(action=title, reference=escape(recommendation.already))
-            )
+    titles = [_words(title_of(s, context)) for s in shown if s.kind == "red-flag"]
+    taken: list[tuple[str, frozenset[str]]] = []
+    named: list[str] = []
+    for statement in shown:
+        if not isinstance(statement.value, RedFlag):
             continue
-        line = texts.maybe(f"action.{recommendation.action}.line")
-        steps.append(f"**{title}**: {line}" if line else f"**{title}**")
-        orderable = orders.get(recommendation.action)
-        if orderable is not None and orderable.drafted:
-            if len(suggestions) < context.settings.max_suggestions:
-                reason = reason or _reason(recommendation, context)
-                suggestions.append(
-                    order_suggestion(
-                        orderable,
-                        context.chart,
-                        texts,
-                        reason=_reason(recommendation, context),
-                        recommended=RANK[recommendation.urgency] == 0,
-                    )
-                )
-            else:
-                left_out.append(title)
-    if steps:
-        parts.append(wording.section(texts[_DO[rank]], wording.bullets(steps)))
-    if answered:
-        parts.append(wording.section(texts["card.answered"], wording.bullets(answered)))
-    if left_out:
-        parts.append(texts["card.more_suggestions"].format(actions=", ".join(left_out)))
-    return parts, suggestions
+        for code in statement.value.suspects:
+            name = texts.get(f"suspect.{code}", code)
+            words = _words(name)
+            if len(named) == _MOST_SUSPECTS or any(words <= title for title in titles):
+                continue
+            if not any(_nearly(code, words, other) for other in taken):
+                taken.append((code, words))
+                named.append(name)
+    return named
 
 
-def _reason(recommendation: Recommendation, context: CallContext) -> str:
-    """Why an order is drafted, in plain words: the first statement that asks for it."""
-    texts = context.texts
-    for name in recommendation.because:
-        bare = name.removeprefix("red-flag.").removeprefix("score.").removeprefix("critical.")
-        known = texts.maybe(f"red-flag.{bare}.summary") or texts.maybe(f"score.{bare}.name")
-        if known:
-            return known
-    return ""
+def _nearly(code: str, words: frozenset[str], other: tuple[str, frozenset[str]]) -> bool:
+    """Whether two diseases are nearly one: one name within the other, or one ICD category."""
+    named, among = other
+    if words <= among or among <= words:
+        return True
+    return code[:3] == named[:3] and (code[3:5] == ".9" or named[3:5] == ".9")
+
+
+@lru_cache(maxsize=1024)
+def _words(name: str) -> frozenset[str]:
+    """The beginnings of the words that tell a disease's name from another, without accents."""
+    bare = "".join([c for c in normalize("NFD", name.lower()) if category(c) != "Mn"]).replace(":", " ")
+    words = bare.split()
+    return frozenset([word[:6] for word in words if len(word) > 4]) or frozenset(words)
 
 
 def _unknown_lines(members: Group, context: CallContext, *, first: bool) -> list[str]:
     """What the card does not know: incomplete scores, missing items, and (first card) unread parts."""
     texts = context.texts
+    restating = priorities().restating
     lines: list[str] = []
     said: set[str] = set()
+    ids: set[str] = set()
     for statement in members.statements:
         value = statement.value
-        if isinstance(value, Score) and value.missing:
+        if statement.kind == "score" and statement.id in restating and statement is not members.head:
+            continue
+        ids.update(names_of(statement))
+        if isinstance(value, Score) and value.missing and not said.issuperset(value.missing):
             said.update(value.missing)
             name = texts.get(f"score.{value.id}.name", value.id)
             lines.append(
@@ -240,7 +259,6 @@ def _unknown_lines(members: Group, context: CallContext, *, first: bool) -> list
                     score=name, parts=wording.parameters(value.missing, texts)
                 )
             )
-    ids = {name for statement in members.statements for name in _names_of(statement)}
     others = [
         missing.id
         for missing in context.assessment.missing
@@ -249,61 +267,52 @@ def _unknown_lines(members: Group, context: CallContext, *, first: bool) -> list
     if others:
         lines.append(wording.parameters(others, texts))
     if first:
-        lines.extend(wording.unread_lines(context.chart, texts))
-    return lines
+        unread = wording.unread_lines(context.chart, texts)
+        # What could not be read is never what is cut.
+        lines = [*lines[: max(0, _MOST_UNKNOWN - len(unread))], *unread]
+    return lines[:_MOST_UNKNOWN]
 
 
-def _group_cards(context: CallContext, groups: list[Group]) -> list[tuple[int, Card]]:
-    shares = _recommendations(groups, context.assessment) if groups else []
-    shown: set[str] = set()
-    found: list[tuple[int, Card]] = []
-    for position, (members, wanted) in enumerate(zip(groups, shares, strict=True)):
-        found.append((members.rank, _group_card(context, members, wanted, shown, first=position == 0)))
-    return found
+def _is_demographic(fact: Fact) -> bool:
+    return fact.kind == "demographic"
 
 
 def _group_card(
-    context: CallContext, members: Group, wanted: list[Recommendation], shown: set[str], *, first: bool
+    context: CallContext, members: Group, wanted: list[Recommendation], facts: list[Fact], *, first: bool
 ) -> Card:
     texts = context.texts
-    settings = context.settings
     statements = members.statements
-    facts: list[Fact] = []
-    for fact in wording.unique_facts(statements):
-        key = f"{fact.kind}:{fact.code}"
-        if key not in shown:
-            shown.add(key)
-            facts.append(fact)
-    lines = _statement_lines(members, context)
+    shown, lined, lines, others = _lines(members, context)
     parts = [lines[0] if len(lines) == 1 else wording.bullets(lines)]
+    if others:
+        parts.append(wording.inline(texts["card.also"], others))
     if first and context.assessment.escalation.code == "precaution":
         parts.append(f"{texts['model.precaution']}.")
-    steps, suggestions = _do_lines(wanted, context, members.rank)
+    steps, suggestions = advice(wanted, members, shown, context)
     parts.extend(steps)
-    suspects = dict.fromkeys(
-        code for s in statements if isinstance(s.value, RedFlag) for code in s.value.suspects
-    )
+    suspects = _suspects(shown, context)
     if suspects:
-        named = [texts.get(f"suspect.{code}", code) for code in suspects]
-        parts.append(f"**{texts['card.may_be']}:** {', '.join(named)}")
+        parts.append(wording.inline(texts["card.may_be"], suspects))
     if facts:
+        # Age and sex stand in every EHR's banner: last, so that they are what is cut.
+        facts = sorted(facts, key=_is_demographic)
         table = wording.fact_table(
             facts,
             context.chart,
             texts,
             context.names,
-            most=settings.max_facts,
-            points=wording.points_by_fact(statements),
+            most=context.settings.max_facts,
+            points=wording.marks_by_fact(statements, texts),
         )
         parts.append(wording.section(texts["card.why"], table))
     unknown = _unknown_lines(members, context, first=first)
     if unknown:
         parts.append(wording.section(texts["card.unknown"], wording.bullets(unknown)))
-    parts.append(context.basis([s.source for s in statements if s.source]))
+    parts.append(context.basis([s.source for s in lined], most=_MOST_SOURCES))
     return build_card(
         seed=context.seed,
         key="|".join([f"{s.kind}:{s.id}" for s in statements]),
-        summary=_summary(members, context),
+        summary=_summary(members, facts, context),
         indicator=INDICATOR[members.rank],
         detail="\n\n".join(parts),
         source=context.source(_TOPIC[members.head.kind]),

@@ -7,19 +7,24 @@ itself, and leaves everything else about the patient to `diagnostic_assessment`.
 
 from collections.abc import Sequence
 
-from fhir_adapters.chart import PatientChart
+from fhir_adapters.chart import Order, PatientChart
 from hooks import wording
+from hooks.advice import names_of
 from hooks.cards import DEFAULT_SETTINGS, SUMMARY_LIMIT, Card, CardSettings, Suggestion, build_card
 from hooks.context import INDICATOR, CallContext
+from hooks.facts import distinct
 from hooks.markdown import escape, plain
 from hooks.override_reasons import override_reasons
-from hooks.statements import RANK
-from hooks.suggestions import action_title, catalogue, order_suggestion, removal_suggestion
+from hooks.priority import RANK, priorities
+from hooks.statements import statements_of
+from hooks.suggestions import action_title, catalogue, order_suggestion, ordered_as, removal_suggestion
 from hooks.texts import texts_for
+from hooks.titles import title_of
 from hooks.wording import Names, label_of
 from models.assessment import Assessment, Fact, OrderConcern
 
 _SAFETY = frozenset({"allergy", "contraindicated"})
+_MOST_MISSING = 3
 
 
 def cards(
@@ -34,9 +39,9 @@ def cards(
 ) -> tuple[Card, ...]:
     """The cards about the drafted orders, gravest first; empty when there is nothing to say.
 
-    One card per unsafe order, one for all duplicate tests, one for all missing tests; arguments as
-    for `diagnostic_assessment.cards`.  When there are more unsafe orders than room, the last card
-    takes the remaining ones, so that none is lost.
+    One card per unsafe order, one for all duplicate tests, one for the missing tests that something
+    urgent asks for; arguments as for `diagnostic_assessment.cards`.  When there are more unsafe
+    orders than room, the last card takes the remaining ones, so that none is lost.
     """
     context = CallContext(chart, assessment, texts_for(language), names, seed, base_url, settings)
     unsafe: dict[str, list[OrderConcern]] = {}
@@ -47,7 +52,7 @@ def cards(
             unsafe.setdefault(concern.order, []).append(concern)
         elif concern.kind == "duplicate":
             duplicate.append(concern)
-        else:
+        elif RANK[concern.urgency] <= RANK["urgent"]:
             missing.append(concern)
     # A test that is to be removed because the drug is unsafe is not also called a duplicate.
     duplicate = [concern for concern in duplicate if concern.order not in unsafe]
@@ -58,7 +63,9 @@ def cards(
     found = [(_rank(concerns), _unsafe_card(context, concerns)) for concerns in orders]
     if missing:
         missing.sort(key=_one_rank)
-        found.append((max(_rank(missing), RANK["urgent"]), _missing_card(context, missing)))
+        card = _missing_card(context, missing)
+        if card is not None:
+            found.append((max(_rank(missing), RANK["urgent"]), card))
     if duplicate:
         found.append((RANK["soon"], _duplicate_card(context, duplicate)))
     found.sort(key=lambda entry: entry[0])
@@ -75,25 +82,45 @@ def _rank(concerns: Sequence[OrderConcern]) -> int:
 
 def _facts(concerns: Sequence[OrderConcern]) -> list[Fact]:
     """The facts behind concerns, each once."""
-    return list({(fact.kind, fact.code, fact.label): fact for c in concerns for fact in c.facts}.values())
+    return distinct([concern.facts for concern in concerns])
 
 
 def _phrases(facts: Sequence[Fact], context: CallContext) -> list[str]:
     return [wording.fact_phrase(fact, context.texts, context.names) for fact in facts]
 
 
-def _reasons(concern: OrderConcern, context: CallContext) -> list[str]:
-    """What stands against an order, in a few words; a title that says "allergy" need not say it again."""
-    if concern.kind != "allergy":
-        return _phrases(concern.facts, context)
-    return [
+def _allergens(concern: OrderConcern, context: CallContext) -> str:
+    """What the patient is allergic to; the title says "allergy" already."""
+    named = [
         plain(wording.mid_sentence(wording.name_of(fact, context.texts, context.names)), 60)
         for fact in concern.facts
     ]
+    return wording.join(list(dict.fromkeys(named)), context.texts)
 
 
-def _order_name(concern: OrderConcern) -> str:
-    return plain(concern.order_label, 60) or concern.order
+def _order_name(concern: OrderConcern, context: CallContext) -> str:
+    """What an order is called in the language of the card: test or drug; else the label it was sent with."""
+    label = concern.order_label
+    for order in context.chart.orders:
+        if order.reference == concern.order:
+            label = _named(order, label, context)
+            break
+    return plain(label, 60) or concern.order
+
+
+def _named(order: Order, label: str, context: CallContext) -> str:
+    """A drug keeps its label (with its strength) where the language allows; a test has our own name."""
+    if order.atc:
+        code = max(order.atc, key=len)
+        return context.names(Fact("medication", code, label), context.texts.language)
+    actions = ordered_as()
+    for code in order.codes:
+        action = actions.get(code)
+        if action is not None:
+            return action_title(action, context.texts)
+    if order.loinc:
+        return context.names(Fact("measurement", order.loinc, label), context.texts.language)
+    return label
 
 
 def _removals(
@@ -103,7 +130,7 @@ def _removals(
     drafts = {order.reference for order in context.chart.orders if order.draft}
     named = {concern.order: concern for concern in concerns}
     return [
-        removal_suggestion(order, concern.order_label, context.texts, recommended=recommended)
+        removal_suggestion(order, _order_name(concern, context), context.texts, recommended=recommended)
         for order, concern in named.items()
         if order in drafts and "/" in order
     ][: context.settings.max_suggestions]
@@ -126,15 +153,22 @@ def _unsafe_card(context: CallContext, concerns: list[OrderConcern]) -> Card:
     texts = context.texts
     concerns.sort(key=lambda c: (RANK[c.urgency], c.kind != "allergy"))
     head = concerns[0]
-    order = _order_name(head)
-    title = texts[f"order_card.{head.kind}"].format(order=order)
-    rule = texts.maybe(f"order.{head.rule}.summary")
-    if head.kind == "contraindicated" and rule:
-        title = texts["order_card.ordered"].format(order=order, problem=rule)
-    others = [_order_name(c) for c in concerns if c.order != head.order]
+    order = _order_name(head, context)
+    same = [concern for concern in concerns if concern.order == head.order]
+    others = dict.fromkeys([_order_name(c, context) for c in concerns if c.order != head.order])
     facts = _facts(concerns)
-    summary = wording.extend_summary(title, [*_reasons(head, context), *dict.fromkeys(others)], SUMMARY_LIMIT)
-    lines = [f"**{escape(_order_name(concern))}**: {_why(concern, context)}" for concern in concerns]
+    summary = wording.extend_summary(
+        *_problems(order, same, context), SUMMARY_LIMIT, mark="; " if len(same) > 1 else ": "
+    )
+    if others:
+        summary = wording.extend_summary(summary, others, SUMMARY_LIMIT, mark="; ")
+    lines = []
+    for concern in concerns:
+        problem = texts.maybe(f"order.{concern.rule}.summary")
+        name = f"**{escape(_order_name(concern, context))}**"
+        lines.append(
+            f"{name}, {problem}: {_why(concern, context)}" if problem else f"{name}: {_why(concern, context)}"
+        )
     parts = [wording.bullets(lines) if len(lines) > 1 else lines[0]]
     instead, suggestions = _creations(context, concerns)
     if instead:
@@ -153,6 +187,30 @@ def _unsafe_card(context: CallContext, concerns: list[OrderConcern]) -> Card:
         suggestions=[*removals, *suggestions],
         override_reasons=override_reasons("order", texts.language),
     )
+
+
+def _problems(order: str, concerns: Sequence[OrderConcern], context: CallContext) -> tuple[str, list[str]]:
+    """The order with the gravest reason against it, and what else fits: its facts, or the other reasons."""
+    texts = context.texts
+    said: list[str] = []
+    for concern in concerns:
+        rule = texts.maybe(f"order.{concern.rule}.summary")
+        if concern.kind == "allergy":
+            allergens = _allergens(concern, context)
+            key = "order_card.problem_allergy_to" if allergens else "order_card.problem_allergy"
+            problem = texts[key].format(allergens=allergens) if allergens else texts[key]
+        else:
+            problem = rule or texts["order_card.problem"]
+            first = [f for f in concern.facts if f.kind != "demographic"][:1]
+            if len(concerns) > 1 and first:
+                problem = f"{problem} ({_phrases(first, context)[0]})"
+        if problem not in said:
+            said.append(problem)
+    head = texts["order_card.ordered"].format(order=order, problem=said[0])
+    if len(concerns) > 1 or concerns[0].kind == "allergy":
+        return head, said[1:]
+    facts = [fact for fact in distinct([concerns[0].facts]) if fact.kind != "demographic"]
+    return head, _phrases(facts, context)
 
 
 def _creations(context: CallContext, concerns: Sequence[OrderConcern]) -> tuple[list[str], list[Suggestion]]:
@@ -188,27 +246,69 @@ def _creations(context: CallContext, concerns: Sequence[OrderConcern]) -> tuple[
     return lines, suggestions
 
 
-def _missing_card(context: CallContext, concerns: list[OrderConcern]) -> Card:
+def _askers(context: CallContext) -> dict[str, str]:
+    """Action to the suspicion or critical value that asks for it; empty when only restating scores do."""
+    assessment = context.assessment
     texts = context.texts
-    lines, suggestions = _creations(context, concerns)
-    named = [action_title(action, texts) for concern in concerns for action in concern.actions]
-    reasons = dict.fromkeys(_why(concern, context) for concern in concerns)
-    summary = wording.extend_summary(
-        texts["order_card.missing"], [wording.mid_sentence(n) for n in dict.fromkeys(named)], SUMMARY_LIMIT
-    )
-    parts = [wording.bullets(list(reasons)) if len(reasons) > 1 else next(iter(reasons))]
+    restating = priorities().restating
+    titles: dict[str, str] = {}
+    for statement in reversed(statements_of(assessment)):
+        for name in names_of(statement):
+            titles[name] = "" if statement.id in restating else title_of(statement, context)
+    found: dict[str, str] = {}
+    for recommendation in assessment.recommendations:
+        named = [titles.get(name) for name in recommendation.because]
+        if any(title is None for title in named) or not named:
+            named = [*named, texts["order_card.missing_reason"]]
+        found[recommendation.action] = next((title for title in named if title), "")
+    return found
+
+
+def _missing_card(context: CallContext, concerns: list[OrderConcern]) -> Card | None:
+    """The tests that something urgent asks for and nobody drafted; `None` when only scores restate vitals."""
+    texts = context.texts
+    askers = _askers(context)
+    kept: list[OrderConcern] = []
+    wanted: dict[str, list[str]] = {}
+    for concern in concerns:
+        reasons = [askers.get(action, texts["order_card.missing_reason"]) for action in concern.actions]
+        if reasons and not any(reasons):
+            continue
+        new = [action for action in concern.actions if all(action not in a for a in wanted.values())]
+        if len(kept) == _MOST_MISSING:
+            break
+        kept.append(concern)
+        for action in new:
+            reason = askers.get(action) or texts["order_card.missing_reason"]
+            wanted.setdefault(reason, []).append(action)
+    if not kept:
+        return None
+    lines, suggestions = _creations(context, kept)
+    groups = [
+        texts["order_card.missing_for"].format(
+            tests=", ".join([wording.mid_sentence(action_title(action, texts)) for action in actions]),
+            reason=wording.mid_sentence(plain(reason, 90)),
+        )
+        for reason, actions in wanted.items()
+    ]
+    first = groups[0] if groups else texts["order_card.missing_reason"]
+    summary = f"{texts['order_card.missing']}: {first}"
+    summary = wording.extend_summary(summary, groups[1:], SUMMARY_LIMIT, mark="; ")
+    parts = [texts["order_card.missing_detail"]]
+    if len(groups) > 1:
+        parts.append(wording.bullets([escape(group, 300) for group in groups]))
     if lines:
         parts.append(wording.section(texts["card.do_soon"], wording.bullets(lines)))
-    facts = _facts(concerns)
+    facts = _facts(kept)
     if facts:
         parts.append(_table(facts, context))
-    parts.append(context.basis([concern.source for concern in concerns]))
+    parts.append(context.basis([concern.source for concern in kept]))
     return build_card(
         seed=context.seed,
-        key="missing|" + "|".join([f"{c.rule}:{','.join(c.actions)}" for c in concerns]),
+        key="missing|" + "|".join([f"{c.rule}:{','.join(c.actions)}" for c in kept]),
         summary=summary,
         # What is grave is said as such by diagnostic-assessment; here a reminder while ordering.
-        indicator=INDICATOR[max(_rank(concerns), RANK["urgent"])],
+        indicator=INDICATOR[max(_rank(kept), RANK["urgent"])],
         detail="\n\n".join(parts),
         source=context.source("order-missing"),
         suggestions=suggestions,
@@ -221,7 +321,7 @@ def _duplicate_card(context: CallContext, concerns: list[OrderConcern]) -> Card:
     head = concerns[0]
     orders = dict.fromkeys(concern.order for concern in concerns)
     if len(orders) == 1:
-        summary = texts["order_card.duplicate"].format(order=_order_name(head))
+        summary = texts["order_card.duplicate"].format(order=_order_name(head, context))
         said = []
         for fact in head.facts[:2]:
             phrase = wording.fact_phrase(fact, texts, context.names)
@@ -231,7 +331,7 @@ def _duplicate_card(context: CallContext, concerns: list[OrderConcern]) -> Card:
     else:
         summary = wording.extend_summary(
             texts["order_card.duplicates"].format(n=len(orders)),
-            dict.fromkeys([_order_name(concern) for concern in concerns]),
+            dict.fromkeys([_order_name(concern, context) for concern in concerns]),
             SUMMARY_LIMIT,
         )
     reasons = dict.fromkeys(_why(concern, context) for concern in concerns)

@@ -9,7 +9,7 @@ from importlib import resources
 from typing import Literal
 
 from hooks.cards import OVERRIDE_SYSTEM, Coding
-from hooks.statements import DataInvalid
+from hooks.errors import DataInvalid
 from hooks.texts import LANGUAGES
 
 Audience = Literal["assessment", "order"]

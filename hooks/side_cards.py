@@ -10,9 +10,11 @@ from datetime import timedelta
 from hooks import wording
 from hooks.cards import Card, Indicator, build_card
 from hooks.context import INDICATOR, CallContext
+from hooks.facts import distinct
 from hooks.markdown import escape, plain
 from hooks.override_reasons import override_reasons
-from hooks.statements import RANK, Statement, keys_of
+from hooks.priority import RANK, priorities
+from hooks.statements import Statement, keys_of
 from hooks.titles import title_of
 from models.assessment import Fact
 
@@ -29,14 +31,23 @@ def outdated_card(context: CallContext, stale: list[Statement], spoken: set[str]
     """One warning at most for grave values that are too old to act on: measure again."""
     texts = context.texts
     chart = context.chart
-    horizon = chart.at - timedelta(hours=context.settings.stale_horizon_hours)
+    acute = _acute_stay(context)
+    order = priorities()
     kept: list[Statement] = []
     times = []
     for statement in stale:
         moments = [fact.time for fact in statement.facts if fact.time is not None]
         newest = max(moments, default=None)
-        grave = statement.rank <= RANK["urgent"]
-        if grave and spoken.isdisjoint(keys_of(statement.facts)) and (newest is None or newest >= horizon):
+        score = statement.kind == "score"
+        # In a clinic visit an old middling score is history; on a ward or in an emergency it is overdue.
+        grave = statement.rank <= (RANK["urgent"] if acute or not score else RANK["immediate"])
+        if score and (
+            statement.id in order.restating or not order.stands_alone(statement.id, statement.rank)
+        ):
+            continue
+        hours = context.settings.stale_vitals_hours if score else context.settings.stale_horizon_hours
+        recent = newest is None or newest >= chart.at - timedelta(hours=hours)
+        if grave and recent and spoken.isdisjoint(keys_of(statement.facts)):
             kept.append(statement)
             times.append(newest)
     if not kept:
@@ -52,8 +63,8 @@ def outdated_card(context: CallContext, stale: list[Statement], spoken: set[str]
         summary = texts[key].format(what=what, ago=texts.ago(time, chart.at))
     parts = [texts["stale.detail"]]
     if len(kept) > 1:
-        parts.append(wording.bullets([escape(title_of(statement, context)) for statement in kept]))
-    facts = wording.unique_facts(kept)
+        parts.append(wording.bullets([escape(title_of(statement, context)) for statement in kept[:4]]))
+    facts = distinct([statement.facts for statement in kept])
     table = wording.fact_table(facts, chart, texts, context.names, most=context.settings.max_facts)
     parts.append(wording.section(texts["card.why"], table))
     parts.append(context.basis([s.source for s in kept if s.source]))
@@ -67,6 +78,11 @@ def outdated_card(context: CallContext, stale: list[Statement], spoken: set[str]
         override_reasons=override_reasons("assessment", texts.language),
     )
     return RANK["urgent"], card
+
+
+def _acute_stay(context: CallContext) -> bool:
+    encounter = context.chart.encounter
+    return encounter is not None and encounter.setting in _ACUTE and encounter.end is None
 
 
 def quality_card(context: CallContext) -> tuple[int, Card] | None:

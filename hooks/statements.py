@@ -13,15 +13,19 @@ from typing import Literal
 
 import msgspec
 
+from hooks.errors import DataInvalid
+from hooks.facts import distinct
+from hooks.priority import RANK, priorities
 from models.assessment import Assessment, CriticalValue, Fact, RedFlag, Score
 
-RANK = {"immediate": 0, "urgent": 1, "soon": 2, "routine": 3}
 Kind = Literal["red-flag", "critical", "score"]
-_KIND_ORDER = {"red-flag": 0, "critical": 1, "score": 2}
 
 
 class Statement(msgspec.Struct, frozen=True, gc=False):
-    """A red flag, critical value or score with what sorting needs: `rank` 0 (immediate) to 3 (routine)."""
+    """A red flag, critical value or score with what sorting needs.
+
+    `rank` is 0 (immediate) to 3 (routine); `lead` sorts statements into the order in which they lead.
+    """
 
     kind: Kind
     id: str
@@ -31,28 +35,25 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
     actions: tuple[str, ...]
     source: str
     value: RedFlag | CriticalValue | Score
+    lead: tuple[float, int, int, int, int] = (3.5, 0, 0, 0, 0)
 
 
 class Group(msgspec.Struct):
-    """Statements that belong on one card, gravest first, and the keys of the facts they rest on."""
+    """Statements that belong on one card, in the order they lead, and the keys of the facts they rest on.
+
+    `leaders` are the problems the card is about: its head, and those of groups it took in for want of
+    room.
+    """
 
     statements: list[Statement]
     keys: set[str]
-    has_score: bool = False
-
-    @property
-    def rank(self) -> int:
-        """Rank of the gravest statement."""
-        return self.statements[0].rank
+    leaders: list[Statement] = []
+    rank: int = 3
 
     @property
     def head(self) -> Statement:
-        """The gravest statement."""
+        """The statement that leads."""
         return self.statements[0]
-
-
-class DataInvalid(ValueError):
-    """A packaged data file of the cards is wrong; names file and entry."""
 
 
 @cache
@@ -93,40 +94,70 @@ def scored_facts(score: Score) -> tuple[Fact, ...]:
 
 
 def statements_of(assessment: Assessment) -> list[Statement]:
-    """Every statement of an assessment that has an urgency, gravest first, the engine's order kept."""
+    """Every statement of an assessment that has an urgency, in the order they lead (`priority`)."""
+    table = priorities()
     found: list[Statement] = []
-    for flag in assessment.red_flags:
-        rank = RANK[flag.urgency]
+    places = [(RANK[flag.urgency], *table.of_flag(flag.id)) for flag in assessment.red_flags]
+    rivals = [place[:2] for place in places]
+    for flag, (rank, kind, tie) in zip(assessment.red_flags, places, strict=True):
+        # How many independent facts there are matters between rivals only.
+        weight = _weight(flag.facts) if rivals.count((rank, kind)) > 1 else 0
+        lead = (rank, 0, kind, -weight, tie)
         found.append(
-            Statement("red-flag", flag.id, rank, flag.stale, flag.facts, flag.actions, flag.source, flag)
+            Statement(
+                "red-flag", flag.id, rank, flag.stale, flag.facts, flag.actions, flag.source, flag, lead
+            )
         )
     for critical in assessment.critical_values:
+        rank = RANK[critical.urgency]
         found.append(
             Statement(
                 "critical",
                 critical.id,
-                RANK[critical.urgency],
+                rank,
                 critical.stale,
                 (critical.fact,),
                 critical.actions,
                 critical.source,
                 critical,
+                (rank, 1, 0, 0, 0),
             )
         )
     for score in assessment.scores:
         if score.urgency is not None:
             rank = RANK[score.urgency]
             facts = scored_facts(score)
-            found.append(Statement("score", score.id, rank, score.stale, facts, (), score.source, score))
-    found.sort(key=lambda s: (s.rank, _KIND_ORDER[s.kind]))
+            # A score says how ill the patient is, not with what: what is urgent for a reason leads before it.
+            restates = int(score.id in table.restating)
+            found.append(
+                Statement(
+                    "score",
+                    score.id,
+                    rank,
+                    score.stale,
+                    facts,
+                    (),
+                    score.source,
+                    score,
+                    (max(rank, RANK["urgent"]) + 0.5, restates, rank, 0, 0),
+                )
+            )
+    found.sort(key=_lead)
     return found
+
+
+def _lead(statement: Statement) -> tuple[float, int, int, int, int]:
+    return statement.lead
+
+
+def _weight(facts: Sequence[Fact]) -> int:
+    """How many independent facts a pattern rests on; age and sex are none."""
+    return sum([fact.kind != "demographic" for fact in distinct([facts])])
 
 
 def _belongs(statement: Statement, keys: set[str], group: Group) -> bool:
     if not keys.isdisjoint(group.keys):
         return True
-    if statement.kind == "score":
-        return group.has_score
     table = related()
     if statement.kind == "critical":
         for other in group.statements:
@@ -141,13 +172,19 @@ def _belongs(statement: Statement, keys: set[str], group: Group) -> bool:
 
 
 def group(statements: Sequence[Statement], most: int) -> list[Group]:
-    """Put statements (gravest first) into at most `most` groups, gravest first.
+    """Put statements into at most `most` groups, gravest first.
 
-    A routine score only joins a group; alone it is nothing to interrupt for.  When there are more
-    groups than cards, the last card takes all that remain.
+    Red flags and critical values go together when they rest on a common fact or belong together
+    (`related`).  A score is about the whole patient: it joins the gravest card there is, and makes
+    one of its own only when it is worth one (`Priorities.stands_alone`).  When there are more groups
+    than cards, the last card takes all that remain.
     """
     groups: list[Group] = []
+    scores: list[Statement] = []
     for statement in statements:
+        if statement.kind == "score":
+            scores.append(statement)
+            continue
         keys = keys_of(statement.facts)
         home: Group | None = None
         kept: list[Group] = []
@@ -160,21 +197,57 @@ def group(statements: Sequence[Statement], most: int) -> list[Group]:
             else:
                 _absorb(home, candidate)
         if home is None:
-            if statement.kind == "score" and statement.rank == RANK["routine"]:
-                continue
             home = Group([], set())
             kept.append(home)
         home.statements.append(statement)
         home.keys |= keys
-        home.has_score = home.has_score or statement.kind == "score"
+        home.rank = min(home.rank, statement.rank)
         groups = kept
+    _place_scores(groups, scores)
+    for members in groups:
+        members.statements.sort(key=_lead)
+        head = members.statements.pop(0)
+        members.statements.sort(key=_rank_of)
+        members.statements.insert(0, head)
+        members.leaders = [head]
+    groups.sort(key=_lead_of_group)
     while len(groups) > most:
-        _absorb(groups[-2], groups.pop())
+        last = groups.pop()
+        groups[-1].leaders.extend(last.leaders)
+        _absorb(groups[-1], last)
     return groups
+
+
+def _lead_of_group(members: Group) -> tuple[float, ...]:
+    return members.rank, *members.statements[0].lead
+
+
+def _place_scores(groups: list[Group], scores: Sequence[Statement]) -> None:
+    """Scores onto the gravest urgent card; else onto a card of their own, or one they share facts with."""
+    urgent = [members for members in groups if members.rank <= RANK["urgent"]]
+    home: Group | None = min(urgent, key=_rank_of_group) if urgent else None
+    table = priorities()
+    if home is None and any(table.stands_alone(score.id, score.rank) for score in scores):
+        home = Group([], set())
+        groups.append(home)
+    for score in scores:
+        keys = keys_of(score.facts)
+        place = home or next((members for members in groups if not keys.isdisjoint(members.keys)), None)
+        if place is not None:
+            place.statements.append(score)
+            place.keys |= keys
+            place.rank = min(place.rank, score.rank)
+
+
+def _rank_of(statement: Statement) -> int:
+    return statement.rank
+
+
+def _rank_of_group(members: Group) -> int:
+    return members.rank
 
 
 def _absorb(home: Group, other: Group) -> None:
     home.statements.extend(other.statements)
-    home.statements.sort(key=lambda s: (s.rank, _KIND_ORDER[s.kind]))
     home.keys |= other.keys
-    home.has_score = home.has_score or other.has_score
+    home.rank = min(home.rank, other.rank)

@@ -37,12 +37,18 @@ class OrderableInvalid(ValueError):
 
 
 class Orderable(msgspec.Struct, frozen=True):
-    """What of an action goes into a draft: its kind, FHIR priority and codings (system, code, display)."""
+    """What of an action goes into a draft: its kind, FHIR priority and codings (system, code, display).
+
+    `also_ordered_as` are further ``"system|code"`` pairs under which it is ordered, `answered_by` the
+    LOINC codes of results that answer it.
+    """
 
     id: str
     kind: str
     priority: str
     codings: tuple[tuple[str, str, str], ...]
+    also_ordered_as: tuple[str, ...] = ()
+    answered_by: tuple[str, ...] = ()
 
     @property
     def drafted(self) -> bool:
@@ -63,6 +69,19 @@ def catalogue() -> Mapping[str, Orderable]:
         if action.id in found:
             raise OrderableInvalid(f"actions.toml, entry {number}: {action.id} occurs twice")
         found[action.id] = action
+    return found
+
+
+@cache
+def ordered_as() -> Mapping[str, str]:
+    """``"system|code"`` of an order to the id of the action it orders; the first action that names a code."""
+    found: dict[str, str] = {}
+    for action in catalogue().values():
+        for system, code, _ in action.codings:
+            found.setdefault(f"{system}|{code}", action.id)
+    for action in catalogue().values():
+        for coding in action.also_ordered_as:
+            found.setdefault(coding, action.id)
     return found
 
 

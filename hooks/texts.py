@@ -135,7 +135,8 @@ class Texts:
 
     def quantity(self, value: float, ucum: str | None) -> str:
         """A value with its unit, for example ``4.2 mmol/L`` or, in Spanish, ``4,2 mmol/L``."""
-        text = self.number(value)
+        # A temperature from Fahrenheit is no more exact than the thermometer.
+        text = self.number(round(value, 1) if ucum == "Cel" else value)
         unit = self._units.get(ucum, ucum) if ucum else ""
         if not unit:
             return text
@@ -151,13 +152,27 @@ class Texts:
         if minutes < 48 * 60:
             return self._texts["time.hours"].format(n=minutes // 60)
         days = minutes // 1440
-        return self._texts["time.days"].format(n=days)
+        if days < 60:
+            return self._texts["time.days"].format(n=days)
+        if days < 730:
+            return self._texts["time.months"].format(n=days * 12 // 365)
+        return self._texts["time.years"].format(n=days * 4 // 1461)
+
+    def date(self, time: datetime) -> str:
+        """A date: ``2026-03-12``, in Spanish ``12/03/2026``."""
+        if self._decimal_comma:
+            return f"{time.day:02}/{time.month:02}/{time.year}"
+        return f"{time.year}-{time.month:02}-{time.day:02}"
+
+    def month(self, time: datetime) -> str:
+        """A month: ``2026-03``, in Spanish ``03/2026``."""
+        if self._decimal_comma:
+            return f"{time.month:02}/{time.year}"
+        return f"{time.year}-{time.month:02}"
 
     def moment(self, time: datetime) -> str:
         """A date with its time in UTC: ``2026-03-12 05:10 UTC``, in Spanish ``12/03/2026 05:10 UTC``."""
-        if self._decimal_comma:
-            return f"{time.day:02}/{time.month:02}/{time.year} {time.hour:02}:{time.minute:02} UTC"
-        return f"{time.year}-{time.month:02}-{time.day:02} {time.hour:02}:{time.minute:02} UTC"
+        return f"{self.date(time)} {time.hour:02}:{time.minute:02} UTC"
 
 
 @cache

@@ -5,13 +5,9 @@ Shared by the cards about the patient now and the cards about everything else; b
 
 from hooks import wording
 from hooks.context import CallContext
+from hooks.markdown import plain
 from hooks.statements import Statement
 from models.assessment import RedFlag, Score
-
-
-def critical_phrase(statement: Statement, context: CallContext) -> str:
-    """``Potassium 6.9 mmol/L``-like phrase of a critical value, with its own name when the texts have one."""
-    return wording.fact_phrase(statement.facts[0], context.texts, context.names)
 
 
 def title_of(statement: Statement, context: CallContext) -> str:
@@ -22,4 +18,9 @@ def title_of(statement: Statement, context: CallContext) -> str:
         return texts.get(f"red-flag.{value.id}.summary", value.id.replace("-", " "))
     if isinstance(value, Score):
         return wording.score_phrase(value, texts)
-    return texts[f"critical_value.{value.direction}"].format(what=critical_phrase(statement, context))
+    fact = value.fact
+    number = wording.value_of(fact, texts)
+    if not number:
+        return wording.fact_phrase(fact, texts, context.names)
+    name = plain(wording.mid_sentence(wording.name_of(fact, texts, context.names)), 60)
+    return texts[f"critical_value.{value.direction}"].format(name=name, value=plain(number, 40))

@@ -6,16 +6,22 @@ there are.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fhir_adapters.chart import PatientChart, ReadIssue
 from hooks.markdown import escape, plain
 from hooks.statements import Statement
 from hooks.texts import Texts
-from models.assessment import Fact, Score
+from models.assessment import CriticalValue, Fact, Score
 
 Names = Callable[[Fact, str], str]
 """What a fact is called in a language; the server wires the terminology in."""
+
+
+# "pH 7.12" and "INR 5", not "pH 7.12 pH".
+_IN_THE_NAME = frozenset({"[pH]", "{INR}", "{ratio}"})
+_LASTING = frozenset({"finding", "problem", "medication", "allergy", "family"})
+_RECENT = timedelta(hours=48)
 
 
 def label_of(fact: Fact, language: str) -> str:
@@ -24,9 +30,13 @@ def label_of(fact: Fact, language: str) -> str:
 
 
 def name_of(fact: Fact, texts: Texts, names: Names) -> str:
-    """What a fact is called: ours for age, sex and pregnancy, the caller's for what terminologies name."""
+    """What a fact is called: ours for age, sex, pregnancy and findings whose HPO name nobody says at the
+    bedside ("hyperhidrosis"), the caller's for everything else.
+    """
     if fact.kind == "demographic":
         return texts.maybe(f"demographic.{fact.code}") or names(fact, texts.language)
+    if fact.kind == "finding":
+        return texts.maybe(f"finding.{fact.code}") or names(fact, texts.language)
     return names(fact, texts.language)
 
 
@@ -45,7 +55,7 @@ def join(items: Sequence[str], texts: Texts) -> str:
 def value_of(fact: Fact, texts: Texts) -> str:
     """The value of a fact for people, as plain text; empty when presence is all there is to say."""
     if fact.value is not None:
-        return texts.quantity(fact.value, fact.unit)
+        return texts.quantity(fact.value, None if fact.unit in _IN_THE_NAME else fact.unit)
     if fact.text_value:
         return texts.get(f"coded.{fact.text_value}", fact.text_value.replace("-", " "))
     return "" if fact.state == "present" else texts[f"state.{fact.state}"]
@@ -62,11 +72,25 @@ def fact_phrase(fact: Fact, texts: Texts, names: Names) -> str:
     return f"{name} {plain(value, 40)}" if fact.value is not None else f"{name} ({plain(value, 40)})"
 
 
-def when(time: datetime | None, at: datetime, texts: Texts) -> str:
-    """When something was measured, absolute and relative to the chart's moment."""
+def when(fact: Fact, at: datetime, texts: Texts) -> str:
+    """When a fact was measured, or since when it holds: no more exact than the record, nor than needed.
+
+    A time at midnight UTC is a date without a time (so the chart keeps what FHIR gives as a date).
+    """
+    time = fact.time
     if time is None:
-        return texts["time.unknown"]
-    return f"{texts.moment(time)} ({texts.ago(time, at)})"
+        return ""
+    age = at - time
+    dated = time.hour == 0 and time.minute == 0 and time.second == 0
+    if age < _RECENT and not dated:
+        return texts.ago(time, at)
+    if fact.kind in _LASTING:
+        if age.days >= 365:
+            return texts["time.since"].format(date=time.year)
+        if age.days >= 60:
+            return texts["time.since"].format(date=texts.month(time))
+        return texts["time.since"].format(date=texts.date(time))
+    return texts.date(time) if dated else f"{texts.date(time)} ({texts.ago(time, at)})"
 
 
 def is_sum(score: Score) -> bool:
@@ -90,37 +114,20 @@ def score_phrase(score: Score, texts: Texts, *, full: bool = False) -> str:
     )
 
 
-def points_by_fact(statements: Iterable[Statement]) -> dict[str, str]:
-    """Points each measured fact gave, by kind and code: ``NEWS2 +3``-like marks of the first score."""
-    points: dict[str, str] = {}
+def marks_by_fact(statements: Iterable[Statement], texts: Texts) -> dict[tuple[str, str], str]:
+    """What to add to a fact's value: the points it gave to the first score, and that it is critical."""
+    points: dict[tuple[str, str], str] = {}
     for statement in statements:
-        if isinstance(statement.value, Score) and is_sum(statement.value):
-            for part in statement.value.parts:
+        value = statement.value
+        if isinstance(value, CriticalValue):
+            points[(value.fact.kind, value.fact.code)] = texts["card.critical"]
+        elif isinstance(value, Score) and is_sum(value):
+            for part in value.parts:
                 if part.fact is not None and part.points > 0:
-                    points.setdefault(f"{part.fact.kind}:{part.fact.code}", str(part.points))
+                    key = (part.fact.kind, part.fact.code)
+                    if key not in points:
+                        points[key] = texts["card.points"].format(n=part.points)
     return points
-
-
-def unique_facts(statements: Iterable[Statement]) -> list[Fact]:
-    """The facts behind statements, each said once; a finding derived from a shown measurement is left out."""
-    facts: list[Fact] = []
-    seen: set[str] = set()
-    measured: set[str] = set()
-    for statement in statements:
-        for fact in statement.facts:
-            key = f"{fact.kind}:{fact.code}"
-            if key not in seen:
-                seen.add(key)
-                facts.append(fact)
-                if fact.value is not None:
-                    measured.update(fact.sources)
-    if not measured:
-        return facts
-    return [
-        fact
-        for fact in facts
-        if fact.kind != "finding" or not fact.sources or not measured.issuperset(fact.sources)
-    ]
 
 
 def fact_table(
@@ -130,7 +137,7 @@ def fact_table(
     names: Names,
     *,
     most: int,
-    points: dict[str, str] | None = None,
+    points: dict[tuple[str, str], str] | None = None,
 ) -> str:
     """A GitHub-flavoured Markdown table of facts: name, value, when, source."""
     points = points or {}
@@ -142,14 +149,16 @@ def fact_table(
     at = chart.at
     for fact in facts[:most]:
         value = escape(value_of(fact, texts)) or texts["state.present"]
-        mark = points.get(f"{fact.kind}:{fact.code}")
+        mark = points.get((fact.kind, fact.code))
         if mark:
-            value = f"{value} ({texts['card.points'].format(n=mark)})"
-        time = when(fact.time, at, texts) if fact.time is not None else ""
+            value = f"{value} ({mark})"
+        time = when(fact, at, texts) if fact.time is not None else ""
         name = escape(name_of(fact, texts, names))
         if fact.kind == "allergy":
             name = texts["card.allergy_to"].format(name=name)
-        source = escape(", ".join(fact.sources[:2]))
+        source = escape(fact.sources[0]) if fact.sources else ""
+        if len(fact.sources) > 1:
+            source = f"{source} +{len(fact.sources) - 1}"
         lines.append(f"| {name} | {value} | {time} | {source} |")
     table = "\n".join(lines)
     if len(facts) > most:
@@ -198,6 +207,11 @@ def issue_list(issues: Sequence[ReadIssue], texts: Texts, most: int = 10) -> str
 def bullets(lines: Iterable[str]) -> str:
     """A Markdown list."""
     return "\n".join([f"- {line}" for line in lines])
+
+
+def inline(title: str, items: Iterable[str]) -> str:
+    """A titled line: ``**Also:** a, b``."""
+    return f"**{title}:** {', '.join(items)}"
 
 
 def section(title: str, body: str) -> str:

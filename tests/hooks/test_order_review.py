@@ -38,7 +38,7 @@ def show(*concerns, language="en", orders=DRAFTS):
 def test_a_drug_against_an_allergy_is_critical_and_can_be_removed_with_one_click():
     (card,) = show(ALLERGY)
     assert card.indicator == "critical"
-    assert card.summary == "Amoxicillin 500 mg: recorded allergy: penicillin"
+    assert card.summary == "Amoxicillin 500 mg: recorded allergy to penicillin"
     (suggestion,) = card.suggestions
     assert suggestion.isRecommended
     assert [(a.type, a.resourceId) for a in suggestion.actions] == [("delete", AMOXICILLIN)]
@@ -70,7 +70,7 @@ def test_a_duplicate_test_shows_the_result_and_when_it_was():
 
 def test_a_missing_test_can_be_added():
     (card,) = show(MISSING)
-    assert card.summary == "Not among the drafts and advised by the record: 12-lead ECG"
+    assert card.summary == "Not drafted: 12-lead ECG (the record asks for it)"
     (action,) = card.suggestions[0].actions
     assert action.resource["resourceType"] == "ServiceRequest"
 
