@@ -12,8 +12,8 @@ import msgspec
 from fhir_adapters.chart import Finding, PatientChart, Problem
 from fhir_adapters.hpo import Ontology
 from models.rules import tables
+from models.rules.currency import ACUTE
 from models.rules.errors import RulesInvalid
-from models.rules.matching import ACUTE_FINDING
 
 FILE = "complaint_risk.csv"
 COLUMNS = ("kind", "code", "label", "level", "source")
@@ -79,7 +79,7 @@ class ComplaintRisk:
         or in this encounter, or was recorded in the last two days.
         """
         at = chart.at
-        since = at - ACUTE_FINDING
+        since = at - ACUTE
         recent = at - RECENT_PROBLEM
         by_hpo, by_icd = self._by_hpo, self._by_icd
         found: list[Complaint] = []

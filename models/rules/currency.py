@@ -63,6 +63,24 @@ class Windows(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return windows
 
 
+# A sign or symptom recorded longer ago than this (and before this encounter) is not an acute one.
+# grade C: estimate of this project.
+ACUTE = timedelta(days=7)
+STALE = timedelta(days=90)
+
+
+def acute_since(chart: PatientChart) -> datetime:
+    """From when on a sign, symptom or problem speaks of the present illness.
+
+    The last week, or the encounter at hand when it began before that (at most `STALE` ago).
+    """
+    since = chart.at - ACUTE
+    encounter = chart.encounter
+    if encounter is not None and encounter.start is not None and encounter.start < since:
+        return max(encounter.start, chart.at - STALE)
+    return since
+
+
 class Currency:
     """The windows laid over one chart: moments to compare a value's time with."""
 

@@ -173,7 +173,12 @@ class ImmediateModel:
 
     def _score(self, score: Score) -> Evidence | None:
         """The weight of a score, shared among its parameters by their points."""
-        scored = [part for part in score.parts if part.fact is not None]
+        triage = score.id in TRIAGE_SCORES
+        scored = [
+            part
+            for part in score.parts
+            if part.fact is not None and not (triage and part.parameter == "pain")
+        ]
         if not scored:
             return None
         # A risk of the score's own table speaks relative to the emergency setting, where scores were studied.

@@ -4,18 +4,14 @@ Responsible for going once over a chart's findings, problems, drugs and values a
 they meet, now or before; the lookups are prepared by `TermTable`.  It knows no rule and spells no term.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import msgspec
 
 from fhir_adapters.chart import Allergy, Medication, PatientChart, Problem
-from models.rules.currency import Currency, Window
+from models.rules.currency import STALE, Currency, Window, acute_since
 from models.rules.facts import Evidence
 
-# A sign, symptom or problem recorded longer ago than this (and before this encounter) is not an acute one.
-# grade C: estimate of this project.
-ACUTE_FINDING = timedelta(days=7)
-STALE_FINDING = timedelta(days=90)
 _MEMORY = (
     8192  # codes remembered with their terms; charts repeat few codes, hostile ones must not fill memory
 )
@@ -87,11 +83,8 @@ class Lookups:
         """The acute, problem and history terms that an ICD-10-CM code meets."""
         found = self._icd.get(code)
         if found is None:
-            found = (
-                _prefixed(code, self.acute),
-                _prefixed(code, self.problem),
-                _prefixed(code, self.history),
-            )
+            acute = () if is_side_effect(code) else _prefixed(code, self.acute)
+            found = (acute, _prefixed(code, self.problem), _prefixed(code, self.history))
             if len(self._icd) < _MEMORY:
                 self._icd[code] = found
         return found
@@ -105,17 +98,21 @@ class Lookups:
         return _remembered(code, self.allergy, self._allergies)
 
 
+def is_side_effect(code: str) -> bool:
+    """Whether an ICD-10-CM code of T36 to T50 says adverse effect or underdosing and not poisoning.
+
+    The sixth character tells: 1-4 poisoning, 5 adverse effect, 6 underdosing
+    (ICD-10-CM guidelines, I.C.19.e).
+    """
+    return len(code) >= 7 and "T36" <= code[:3] <= "T50" and code[6] in "56"
+
+
 def match(lookups: Lookups, chart: PatientChart, currency: Currency) -> Hits:
     """Which terms the chart meets.  Cost grows with the chart, not with the number of rules."""
     hits = Hits({}, {}, set())
-    at = chart.at
-    stale_since = at - STALE_FINDING
-    acute_since = at - ACUTE_FINDING
-    encounter = chart.encounter
-    if encounter is not None and encounter.start is not None and encounter.start < acute_since:
-        acute_since = max(encounter.start, stale_since)
-    _match_findings(lookups, chart, hits, acute_since, stale_since)
-    _match_problems(lookups, chart, hits, acute_since)
+    since = acute_since(chart)
+    _match_findings(lookups, chart, hits, since, chart.at - STALE)
+    _match_problems(lookups, chart, hits, since)
     _match_drugs(lookups, chart, hits)
     _match_values(lookups, chart, currency, hits)
     _match_groups(lookups, hits)
@@ -123,7 +120,7 @@ def match(lookups: Lookups, chart: PatientChart, currency: Currency) -> Hits:
 
 
 def _match_findings(
-    lookups: Lookups, chart: PatientChart, hits: Hits, acute_since: datetime, stale_since: datetime
+    lookups: Lookups, chart: PatientChart, hits: Hits, since: datetime, stale_since: datetime
 ) -> None:
     present, known, absent = lookups.present, lookups.known, lookups.absent
     now, before, strong = hits.now, hits.before, hits.strong
@@ -143,7 +140,7 @@ def _match_findings(
         if indices is None:
             continue
         time = finding.time
-        if time is None or time >= acute_since:
+        if time is None or time >= since:
             for index in indices:
                 now.setdefault(index, []).append(finding)
                 if sure:
@@ -153,7 +150,7 @@ def _match_findings(
                 before.setdefault(index, []).append(finding)
 
 
-def _match_problems(lookups: Lookups, chart: PatientChart, hits: Hits, acute_since: datetime) -> None:
+def _match_problems(lookups: Lookups, chart: PatientChart, hits: Hits, since: datetime) -> None:
     now, strong = hits.now, hits.strong
     for problem in chart.problems:
         status = problem.status
@@ -165,7 +162,7 @@ def _match_problems(lookups: Lookups, chart: PatientChart, hits: Hits, acute_sin
         met = history
         if status in ("active", "uncertain"):
             met = history + active
-            if acute and _is_acute(problem, acute_since):
+            if acute and _is_acute(problem, since):
                 met += acute
         sure = status != "uncertain" and not problem.from_text
         for index in met:

@@ -129,9 +129,10 @@ def evidence(term: str) -> list[Item]:  # noqa: PLR0911 (one kind of term each)
         return [
             finding(label, hpo=hpo, state=state, time=AT - timedelta(days=400) if kind == "known" else None)
         ]
-    if kind in ("problem", "history"):
+    if kind in ("acute", "problem", "history"):
         code = body if len(body) >= 3 else {"C": "C34.90"}.get(body, f"{body}1")
-        return [problem(code, "active" if kind == "problem" else "inactive")]
+        role = "encounter" if kind == "acute" else "problem-list"
+        return [problem(code, "inactive" if kind == "history" else "active", role=role)]
     if kind == "medication":
         return [drug(body)]
     if kind == "allergy":
@@ -196,11 +197,16 @@ def holds(term: str, patient: PatientChart) -> bool:  # noqa: PLR0911 (one kind 
     if kind == "absent":
         hpo = body.partition(" ")[0]
         return any(item.state == "absent" and ONTOLOGY.is_a(hpo, item.hpo) for item in patient.findings)
-    if kind in ("problem", "history"):
+    if kind in ("acute", "problem", "history"):
         statuses = (
-            ("active", "uncertain") if kind == "problem" else ("active", "uncertain", "inactive", "resolved")
+            ("active", "uncertain", "inactive", "resolved") if kind == "history" else ("active", "uncertain")
         )
-        return any(p.icd10cm.startswith(body) and p.status in statuses for p in patient.problems)
+        return any(
+            p.icd10cm.startswith(body)
+            and p.status in statuses
+            and (kind != "acute" or p.role in ("complaint", "encounter"))
+            for p in patient.problems
+        )
     if kind == "medication":
         return any(code.startswith(body) for item in patient.medications if item.active for code in item.atc)
     if kind == "allergy":

@@ -51,7 +51,7 @@ def ctas_modifiers(view: View, table: PointsTable, bands: Bands) -> Score | None
         "diastolic": symptoms,
         "pain": "central" if "pain-location" in view.evidence else "peripheral",
     }
-    level = physical = NONE
+    level = physical = measured = NONE
     times = []
     for name in PARAMETERS:
         reading = layer.get(name)
@@ -73,9 +73,14 @@ def ctas_modifiers(view: View, table: PointsTable, bands: Bands) -> Score | None
         level = min(level, own)
         if name != "pain":
             physical = min(physical, own)
+            if reading.fact.kind in ("measurement", "coded"):
+                measured = min(measured, own)
     band = bands.of("ctas-modifiers" if level == physical else "ctas-modifiers-pain", NONE - level)
-    # Pain that asks for more than the rest must not lower what the rest asks for.
-    urgency = band.urgency or bands.of("ctas-modifiers", NONE - physical).urgency
+    # A complaint (breathlessness) is no modifier by itself: only what was measured makes urgent.  Pain that
+    # asks for more than the rest must not lower what the rest asks for.
+    urgency = bands.of("ctas-modifiers", NONE - measured).urgency
+    if urgency is None and level != physical:
+        urgency = band.urgency
     parts.extend([ScorePart("context", 0, fact) for fact in _context(view)])
     return Score(
         id="ctas-modifiers",

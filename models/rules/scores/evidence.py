@@ -10,6 +10,7 @@ from functools import lru_cache
 
 from fhir_adapters.chart import Finding, PatientChart, Problem
 from models.assessment import Fact
+from models.rules.currency import acute_since
 from models.rules.data_rows import read_rows
 
 FILE = "score_evidence.csv"
@@ -28,7 +29,7 @@ TOPICS: dict[str, tuple[str, ...]] = {
 }
 # These describe the person and not the moment: a problem list is the right place to know them from.
 STANDING = frozenset({"oxygen", "hypercapnia", "immunocompromise"})
-# An entry of the problem list speaks of the present illness for so long after it was recorded.
+# A diagnosis speaks of the present illness for so long after it was recorded (an infection under treatment).
 RECENT = timedelta(days=14)
 
 Topics = tuple[tuple[str, int, str], ...]
@@ -74,11 +75,13 @@ class Evidence:
     def collect(self, chart: PatientChart) -> Found:
         """The worst evidence per topic among the chart's present findings and active problems."""
         found: Found = {}
-        hpo = self.hpo
+        hpo, at = self.hpo, chart.at
+        since = acute_since(chart)
+        recent = min(since, at - RECENT)
         for finding in chart.findings:
             topics = hpo.get(finding.hpo)
             if topics and finding.state == "present":
-                now = _of_now(finding, chart.at)
+                now = _of_now(finding, since)
                 for topic, rank, key in topics:
                     if (now or topic in STANDING) and (topic not in found or rank > found[topic][0]):
                         found[topic] = (rank, key, finding_fact(finding))
@@ -91,7 +94,7 @@ class Evidence:
                 # only while it lasts.
                 if status != "active" and key != "chronic":
                     continue
-                if (topic in STANDING or _of_now(problem, chart.at)) and (
+                if (topic in STANDING or _of_now(problem, recent)) and (
                     topic not in found or rank > found[topic][0]
                 ):
                     found[topic] = (rank, key, problem_fact(problem))
@@ -112,11 +115,13 @@ def problem_fact(problem: Problem) -> Fact:
     )
 
 
-def _of_now(entry: Finding | Problem, at: datetime) -> bool:
-    """Whether an entry speaks of the present illness: not from a problem list, or only just put there."""
-    if entry.role != "problem-list":
+def _of_now(entry: Finding | Problem, since: datetime) -> bool:
+    """Whether an entry speaks of the present illness: the complaint, or noted no longer ago than `since`."""
+    if entry.role == "complaint":
         return True
-    return entry.time is not None and timedelta(0) <= at - entry.time <= RECENT
+    if entry.time is None:
+        return entry.role != "problem-list"
+    return entry.time >= since
 
 
 def _by_code(tables: dict[str, dict[str, str]]) -> dict[str, Topics]:

@@ -4,6 +4,8 @@ Responsible for the table and for reading it between its points; mixing the scor
 probability is the engine's (`models.rules.immediate`).  Published rows (grade B) are mortality;
 ``immediate-attention`` (critical care, death or resuscitation-level triage) is our estimate (grade C).
 
+The triage level is read without its pain modifier.
+
 A partial score is a lower bound.  A parameter nobody measured is mostly normal, so each one is
 counted as `PER_MISSING` of a point (grade C: estimate of this project); a score that is no sum
 (shock index, coma score, triage level) is read as it is.
@@ -19,6 +21,7 @@ COLUMNS = ("score", "value", "probability", "outcome", "grade", "source")
 OUTCOMES = ("immediate-attention", "death-24h", "death-hospital")
 SUMS = frozenset({"news2", "meows", "pews", "qsofa", "paediatric-vitals"})
 PER_MISSING = 0.25
+UNMODIFIED = 5  # the CTAS level without any modifier
 
 
 class ScoreRisk:
@@ -58,6 +61,11 @@ class ScoreRisk:
             return None
         values, chances = points
         value = score.value
+        if score.id == "ctas-modifiers":
+            # Pain asks for relief, not for somebody within minutes; it is weighed once, as pain.
+            value = UNMODIFIED - max(
+                [part.points for part in score.parts if part.parameter != "pain"], default=0
+            )
         if score.id in SUMS and outcome == "immediate-attention":
             value += PER_MISSING * len([name for name in score.missing if name not in ("age", "exact-age")])
         after = bisect_right(values, value)
