@@ -35,7 +35,7 @@ def application(settings: Settings | None = None) -> "FastAPI":
     app = create_app(settings)
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 50)
+    gc.set_threshold(100_000, 20, 50)
     return app
 
 

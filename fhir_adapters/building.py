@@ -4,9 +4,10 @@
 `treatments`, `subject`) write into it and `chart_builder` turns it into the immutable chart.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import TypeVar
 
 from fhir_adapters import resources as r
 from fhir_adapters.chart import (
@@ -31,6 +32,8 @@ from fhir_adapters.times import parse_datetime
 # One statement of a finding or problem: status, role, source, label, from text, time, age at onset in days.
 Mention = tuple[ProblemStatus, Role, str, str | None, bool, datetime | None, int | None]
 
+_R = TypeVar("_R", bound=r.Resource)
+
 HPO_SYSTEM = "http://human-phenotype-ontology.org"
 STATUS_OF: dict[State, ProblemStatus] = {"present": "active", "absent": "absent", "uncertain": "uncertain"}
 _ROLE_RANK: dict[Role, int] = {"complaint": 0, "encounter": 1, "derived": 2, "problem-list": 3}
@@ -41,6 +44,13 @@ _STATUS_RANK: dict[ProblemStatus, int] = {
     "resolved": 3,
     "absent": 4,
 }
+
+
+def drain(pairs: list[tuple[str, _R]]) -> Iterator[tuple[str, _R]]:
+    """Hand the pairs over in order and let go of each: it is freed while it is still in the cache."""
+    pairs.reverse()
+    while pairs:
+        yield pairs.pop()
 
 
 @dataclass(frozen=True, slots=True)

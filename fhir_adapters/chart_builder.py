@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from fhir_adapters import resources as r
-from fhir_adapters.building import Build, Tables, merge_findings, merge_problems
+from fhir_adapters.building import Build, Tables, drain, merge_findings, merge_problems
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.conditions import read_conditions, read_family_history, read_reasons
 from fhir_adapters.decode import Resources
@@ -80,7 +80,8 @@ class ChartBuilder:
         """Build the chart of one patient at the moment `at` (aware).
 
         `draft_orders` are the orders being picked (order-select), `selections` the references chosen
-        last.  `retrospective` allows a finished encounter to be the one at hand (`$assess` of a stored
+        last.  `found` is used up: its Observations and Conditions are let go as they are read.
+        `retrospective` allows a finished encounter to be the one at hand (`$assess` of a stored
         Bundle).  Raises `PatientMissing` or `SeveralPatients`.
         """
         patient_reference, patient = choose_patient(found, patient_id)
@@ -101,8 +102,8 @@ class ChartBuilder:
         current = encounter.reference if encounter is not None else None
         start = encounter.start if encounter is not None else None
         read_reasons(build, sent(r.Encounter), current)
-        read_conditions(build, sent(r.Condition), encounter_start=start)
-        read_observations(build, sent(r.Observation))
+        read_conditions(build, drain(sent(r.Condition)), encounter_start=start)
+        read_observations(build, drain(sent(r.Observation)))
         read_reports(build, sent(r.DiagnosticReport))
         read_family_history(build, sent(r.FamilyMemberHistory))
         medications = dict(sent(r.Medication))

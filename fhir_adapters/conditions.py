@@ -6,6 +6,7 @@ to the problem list.  Text without a code goes through the dictionary matcher an
 Sources: https://hl7.org/fhir/R4/condition.html (status value sets), ARCHITECTURE.md "Values that travel".
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from fhir_adapters import resources as r
@@ -37,14 +38,19 @@ def _codes(concept: r.Status | None) -> tuple[str, ...]:
 
 
 def read_conditions(
-    build: Build, pairs: list[tuple[str, r.Condition]], *, encounter_start: datetime | None
+    build: Build, pairs: Iterable[tuple[str, r.Condition]], *, encounter_start: datetime | None
 ) -> None:
     """Read all Conditions of the patient.  `encounter_start` widens what counts as recent."""
     since = min(build.at, encounter_start or build.at) - RECENT
-    ours = build.ours
+    ours, me = build.ours, build.patient_reference
     for reference, condition in pairs:
         subject = condition.subject
-        if subject is not None and subject.reference not in ours and not build.is_ours(reference, subject):
+        if (
+            subject is not None
+            and (sent := subject.reference) != me
+            and sent not in ours
+            and not build.is_ours(reference, subject)
+        ):
             continue
         verification = _codes(condition.verificationStatus)
         if "entered-in-error" in verification:

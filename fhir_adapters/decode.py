@@ -162,9 +162,11 @@ class Resources:
         kind: type = type(None)
         pairs: list[tuple[str, Any]] = []
         start = ""
-        for position, entry in enumerate(bundle.entry or ()):
+        entries = bundle.entry or []
+        for position, entry in enumerate(entries):
             if entry is None:
                 continue
+            entries[position] = None  # freed here, while it is still in the cache
             resource: Any = entry.resource
             if resource is None:
                 continue

@@ -5,6 +5,7 @@ straight into the bucket of its analyte (`fhir_adapters.series`).  It never gues
 knows and a value that no living patient has are set aside as read issues.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from fhir_adapters import resources as r
@@ -46,17 +47,25 @@ class _Buckets:
         return bucket
 
 
-def read_observations(build: Build, pairs: list[tuple[str, r.Observation]]) -> None:  # noqa: PLR0912 hot loop
+def read_observations(build: Build, pairs: Iterable[tuple[str, r.Observation]]) -> None:  # noqa: PLR0912 hot loop
     """Read all Observations of the patient into `build`."""
-    ours, is_ours = build.ours, build.is_ours
+    ours, is_ours, me = build.ours, build.is_ours, build.patient_reference
     buckets = _Buckets(build)
     by_loinc, other = buckets.by_loinc, buckets.of
     known = 0
+    last_sent: str | None = None
+    last_time: datetime | None = None
     for reference, observation in pairs:
+        # Comparing a fresh string with the expected one is cheaper than hashing it for a set.
         subject = observation.subject
-        if subject is not None and subject.reference not in ours and not is_ours(reference, subject):
+        if (
+            subject is not None
+            and (sent := subject.reference) != me
+            and sent not in ours
+            and not is_ours(reference, subject)
+        ):
             continue
-        if observation.status in _NO_RESULT:
+        if (status := observation.status) != "final" and status in _NO_RESULT:
             continue
         code = observation.code
         bucket = None
@@ -81,7 +90,11 @@ def read_observations(build: Build, pairs: list[tuple[str, r.Observation]]) -> N
             _take_components(build, buckets, reference, observation, bucket.analyte)
         quantity = observation.valueQuantity
         if quantity is not None and bucket.quantity and quantity.value is not None:
-            bucket.take(reference, observation, quantity, _time(build, reference, observation))
+            when = observation.effectiveDateTime
+            if when is None or when != last_sent:
+                last_time = _time(build, reference, observation)
+                last_sent = when
+            bucket.take(reference, observation, quantity, last_time)
         else:
             _take_other(build, bucket, reference, observation, observation)
     build.coded_total += known

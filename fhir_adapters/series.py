@@ -20,8 +20,9 @@ _COMPARATORS = frozenset({"<", "<=", ">=", ">"})
 
 Carrier = r.Observation | r.ObservationComponent
 UnitTable = Callable[[Analyte, str], Conversion | None]
-# Sort key (undated values last), value in the canonical unit, reference, what carries it, its conversion.
-Row = tuple[datetime, float, str, Carrier, Conversion]
+# Sort key (undated values last), value in the canonical unit, reference, and, only where there is more to
+# read than the value (a range, an interpretation, a comparator), what carries it with its conversion.
+Row = tuple[datetime, float, str, tuple[Carrier, Conversion] | None]
 
 
 class Bucket:
@@ -75,7 +76,10 @@ class Bucket:
                 ReadIssue("impossible-value", reference, f"LOINC {analyte.loinc}", analyte.unit)
             )
             return
-        self.rows.append((time or LONG_AGO, value, reference, carrier, conversion))
+        more = None
+        if carrier.referenceRange or carrier.interpretation or quantity.comparator:
+            more = (carrier, conversion)
+        self.rows.append((time or LONG_AGO, value, reference, more))
 
     def series(self) -> "Series":
         """All that was kept, newest first, undated last."""
@@ -122,9 +126,12 @@ class Series(Sequence[Measurement]):
 
     def _make(self, entry: Row | list[Row]) -> Measurement:
         group = entry if isinstance(entry, list) else [entry]
-        time, value, reference, _, _ = group[0]
+        time, value, reference, _ = group[0]
         interpretation, low, high = None, None, None
-        for _, _, _, twin, used in group:
+        for row in group:
+            if row[3] is None:
+                continue
+            twin, used = row[3]
             if interpretation is None and twin.interpretation:
                 interpretation = _interpretation(twin.interpretation)
             if low is None and high is None and twin.referenceRange:
@@ -175,7 +182,9 @@ def _add_to_its_like(merged: list[Row | list[Row]], row: Row) -> None:
 
 
 def _comparator(row: Row) -> str | None:
-    quantity = row[3].valueQuantity
+    if row[3] is None:
+        return None
+    quantity = row[3][0].valueQuantity
     sent = quantity.comparator if quantity is not None else None
     return sent if sent in _COMPARATORS else None
 
