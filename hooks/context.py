@@ -21,10 +21,11 @@ INDICATOR: tuple[Indicator, ...] = ("critical", "warning", "info", "info")
 
 
 @lru_cache(maxsize=512)
-def _citations(sources: tuple[str, ...], most: int) -> str:
+def _citations(sources: tuple[str, ...], most: int, estimate: str) -> str:
     """Publications as Markdown; kept, because they come from the rules and never from a patient."""
     short = dict.fromkeys([short_citation(source) for source in sources if source])
-    return escape("; ".join([text for text in short if text][:most]), 300)
+    named = [text.replace("(grade C)", f"({estimate})") for text in short if text]
+    return escape("; ".join([text[1:-1] if text[0] == "(" else text for text in named][:most]), 300)
 
 
 @lru_cache(maxsize=64)
@@ -58,7 +59,7 @@ class CallContext(msgspec.Struct, frozen=True):
         texts = self.texts
         assessment = self.assessment
         learned = bool(assessment.model) and not assessment.model.startswith("rules")
-        cited = _citations(tuple(sources), most)
+        cited = _citations(tuple(sources), most, texts["card.estimate"])
         basis = texts["card.basis_model" if learned else "card.basis"].format(
             at=texts.moment(self.chart.at),
             knowledge=_version(assessment.knowledge),

@@ -22,7 +22,7 @@ from hooks.statements import Group, Statement, group, keys_of, statements_of
 from hooks.texts import texts_for
 from hooks.titles import title_of
 from hooks.wording import Names, label_of
-from models.assessment import Assessment, Fact, Recommendation, RedFlag, Score
+from models.assessment import Assessment, Fact, Recommendation, RedFlag, Score, ScorePart
 
 MOST_STATEMENTS = 4
 """Statements with a line of their own; the others are named in one."""
@@ -71,8 +71,8 @@ def cards(
     found = _group_cards(context, groups)
     found.extend(opinions)
     found.sort(key=_rank_of)
-    if len(found) < settings.max_cards:
-        spoken: set[str] = set().union(*[g.keys for g in groups]) if groups else set()
+    if stale and len(found) < settings.max_cards:
+        spoken = set().union(*[keys_of(s.facts) for members in groups for s in members.statements])
         outdated = outdated_card(context, stale, spoken)
         if outdated is not None:
             found.append(outdated)
@@ -119,10 +119,9 @@ def _summary(members: Group, facts: list[Fact], context: CallContext) -> str:
     head = members.head
     restating = priorities().restating
     additions = [title_of(s, context) for s in members.leaders[1:]]
-    own = {(fact.kind, fact.code) for fact in head.facts}
+    own: set[tuple[str, str]] = {(fact.kind, fact.code) for fact in head.facts}
     if head.kind == "score":
-        # The vital signs of a score stand in the table; what else is on its card is worth the space.
-        own = set()
+        own = _decisive(head)
     else:
         score = next((s for s in members.statements if s.kind == "score" and s.id not in restating), None)
         if score is not None:
@@ -147,6 +146,21 @@ def _summary(members: Group, facts: list[Fact], context: CallContext) -> str:
             additions.append(phrase)
             phrases += 1
     return wording.extend_summary(title_of(head, context), additions, SUMMARY_LIMIT)
+
+
+def _decisive(head: Statement) -> set[tuple[str, str]]:
+    """The facts that gave a score most of its points; none for a score that is no sum (GCS)."""
+    value = head.value
+    if not isinstance(value, Score) or not wording.is_sum(value):
+        return set()
+    parts = sorted([part for part in value.parts if part.fact is not None], key=_by_points)
+    return {
+        (part.fact.kind, part.fact.code) for part in parts[:_MOST_FACTS_SAID] if part.fact and part.points > 0
+    }
+
+
+def _by_points(part: ScorePart) -> int:
+    return -part.points
 
 
 def _lines(

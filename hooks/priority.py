@@ -141,4 +141,6 @@ def short_citation(source: str) -> str:
         if kept and len(longer) > _LONGEST_CITATION:
             break
         kept = longer
-    return kept + estimate if kept else estimate.strip(" ()")
+    if len(kept) > _LONGEST_CITATION:
+        kept = kept.partition(": ")[0]
+    return (kept + estimate).strip()

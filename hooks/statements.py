@@ -39,7 +39,8 @@ class Statement(msgspec.Struct, frozen=True, gc=False):
 
 
 class Group(msgspec.Struct):
-    """Statements that belong on one card, in the order they lead, and the keys of the facts they rest on.
+    """Statements that belong on one card, in the order they lead, and the keys of the facts that red flags
+    and critical values rest on.
 
     `leaders` are the problems the card is about: its head, and those of groups it took in for want of
     room.
@@ -231,11 +232,12 @@ def _place_scores(groups: list[Group], scores: Sequence[Statement]) -> None:
         home = Group([], set())
         groups.append(home)
     for score in scores:
-        keys = keys_of(score.facts)
-        place = home or next((members for members in groups if not keys.isdisjoint(members.keys)), None)
+        place = home
+        if place is None and groups:
+            keys = keys_of(score.facts)
+            place = next((members for members in groups if not keys.isdisjoint(members.keys)), None)
         if place is not None:
             place.statements.append(score)
-            place.keys |= keys
             place.rank = min(place.rank, score.rank)
 
 
