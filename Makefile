@@ -25,7 +25,7 @@ run: $(VENV)/.serve ## start the server on 127.0.0.1:8000 (settings: CDS_* in th
 	@exec $(BIN)/cds-server serve
 
 test: lint ## every test, on SQLite and PostgreSQL, plus lint, types and the import rule
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto
 
 lint: $(VENV)/.dev
 	@$(BIN)/ruff format --check .
