@@ -87,8 +87,8 @@ class Engine:
 
     def assess(self, chart: PatientChart) -> Assessment:
         """Assess one chart.  Pure and deterministic; under 300 microseconds for an emergency chart."""
-        scored = self._scores.evaluate(chart)
         currency = Currency(chart, self._scores.windows)
+        scored = self._scores.evaluate(chart, currency)
         hits = self._terms.match(chart, currency)
         met = self._red_flags.evaluate(chart, hits)
         visible = self._red_flags.visible(met)
@@ -137,7 +137,7 @@ class Engine:
         series = chart.measurements.get(PAIN)
         if not series:
             return None
-        newest = currency.newest(series, "vital")
+        newest = currency.newest_of(PAIN, series, "vital")
         return fact_of(newest[0], self._terms.analytes) if newest is not None and not newest[1] else None
 
 

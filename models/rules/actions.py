@@ -65,6 +65,7 @@ class Actions:
     def __init__(self, actions: dict[str, Action]) -> None:
         self.by_id = actions
         self._keys = {action.id: action.order_keys for action in actions.values()}
+        self._spans = {action.id: timedelta(hours=action.within_hours) for action in actions.values()}
 
     @classmethod
     def load(cls) -> "Actions":
@@ -99,20 +100,23 @@ class Actions:
         """The reference of the recent result, procedure or open order that answers an action, or `None`."""
         action = self.by_id[name]
         if action.within_hours > 0:
-            since = at - timedelta(hours=action.within_hours)
+            since = at - self._spans[name]
+            measurements, coded = chart.measurements, chart.coded
             for loinc in action.answered_by:
-                for series in (chart.measurements.get(loinc), chart.coded.get(loinc)):
+                for series in (measurements.get(loinc), coded.get(loinc)):
                     if series and series[0].time is not None and since <= series[0].time <= at:
                         return series[0].source
+        if not chart.orders and not chart.procedures:
+            return None
         keys = self._keys[name]
         if not keys:
             return None
-        window = max(timedelta(hours=action.within_hours), OPEN_ORDER)
+        window = max(self._spans[name], OPEN_ORDER)
         for order in chart.orders:
             if not order.draft and self._asks_for(order, action) and _within(order.time, at, window):
                 return order.reference
         if action.within_hours > 0:
-            window = timedelta(hours=action.within_hours)
+            window = self._spans[name]
             for procedure in chart.procedures:
                 if (
                     procedure.time is not None

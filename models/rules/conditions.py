@@ -165,10 +165,27 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
                             evidence.append(item)
         return evidence
 
-    def triggers(self) -> tuple[int, ...]:
-        """Term numbers of which a chart must meet one for the condition to be worth a look."""
-        clause = min(self.clauses, key=lambda item: len(item.alternatives) - item.least)
-        return tuple(dict.fromkeys(alternative[0] for alternative in clause.alternatives))
+    def triggers(self, common: frozenset[int]) -> tuple[int, ...]:
+        """Term numbers of which a chart must meet one for the condition to be worth a look.
+
+        Of an alternative the first term that is not `common` (met by many charts) is taken, and the
+        clause whose choice of triggers is rarest.
+        """
+        best: tuple[int, ...] = ()
+        rank: tuple[int, int] | None = None
+        for clause in self.clauses:
+            chosen = tuple(
+                dict.fromkeys(
+                    [
+                        next((index for index in alternative if index not in common), alternative[0])
+                        for alternative in clause.alternatives
+                    ]
+                )
+            )
+            cost = (len([index for index in chosen if index in common]), len(chosen))
+            if rank is None or cost < rank:
+                best, rank = chosen, cost
+        return best
 
 
 def compile_condition(raw: dict[str, Any], terms: TermTable, file: str, entry: str) -> Condition:

@@ -6,6 +6,7 @@ direction, the gravest.  It trusts the chart for units: a value in a unit that t
 state is not compared.  What a critical value means for the escalation is not decided here.
 """
 
+import math
 from typing import Literal, cast, get_args
 
 import msgspec
@@ -100,7 +101,7 @@ class Limit(msgspec.Struct, frozen=True, gc=False):
 class CriticalValues:
     """All limits, by LOINC and direction, gravest first."""
 
-    __slots__ = ("_by_loinc", "limits")
+    __slots__ = ("_by_loinc", "_harmless", "limits")
 
     def __init__(self, limits: tuple[Limit, ...]) -> None:
         self.limits = limits
@@ -109,6 +110,8 @@ class CriticalValues:
             for loinc in limit.loincs:
                 by_loinc.setdefault(loinc, []).append(limit)
         self._by_loinc = {loinc: tuple(sorted(found, key=_order)) for loinc, found in by_loinc.items()}
+        # Most values lie between all limits of all ages: one comparison tells.
+        self._harmless = {loinc: _harmless(found) for loinc, found in by_loinc.items()}
 
     @classmethod
     def load(cls) -> "CriticalValues":
@@ -140,10 +143,13 @@ class CriticalValues:
             limits = by_loinc.get(loinc)
             if limits is None:
                 continue
-            newest = currency.newest(series, limits[0].window)
+            newest = currency.newest_of(loinc, series, limits[0].window)
             if newest is None:
                 continue
             value, stale = newest
+            unit, low, high = self._harmless[loinc]
+            if low < value.value < high and value.unit == unit and value.comparator is None:
+                continue
             done: Direction | None = None
             for limit in limits:
                 if limit.direction == done or not limit.from_days <= age <= limit.to_days:
@@ -166,6 +172,13 @@ class CriticalValues:
                 found.values(), key=lambda critical: (_rank(critical.stale, critical.urgency), critical.id)
             )
         )
+
+
+def _harmless(limits: list[Limit]) -> tuple[str, float, float]:
+    """The unit of an analyte's limits and the open interval that lies beyond none of them."""
+    low = max([limit.limit for limit in limits if limit.direction == "low"], default=-math.inf)
+    high = min([limit.limit for limit in limits if limit.direction == "high"], default=math.inf)
+    return limits[0].unit, low, high
 
 
 def _critical(limit: Limit, value: Measurement, edge: float, stale: bool) -> CriticalValue:

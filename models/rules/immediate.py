@@ -109,6 +109,37 @@ class Immediate(msgspec.Struct, frozen=True):
     contributions: tuple[Contribution, ...]
 
 
+class _Entry(msgspec.Struct, gc=False):
+    fact: Fact
+    amount: float
+
+
+class _Totals:
+    """Amounts by fact, in the order of first mention.  Looked up by code: hashing whole facts costs more."""
+
+    __slots__ = ("_by_code", "entries")
+
+    def __init__(self) -> None:
+        self.entries: list[_Entry] = []
+        self._by_code: dict[str, list[_Entry]] = {}
+
+    def add(self, fact: Fact, amount: float) -> None:
+        """Add to the amount of a fact (of an equal one, if it was mentioned before)."""
+        held = self._by_code.get(fact.code)
+        if held is None:
+            entry = _Entry(fact, amount)
+            self._by_code[fact.code] = [entry]
+            self.entries.append(entry)
+            return
+        for entry in held:
+            if entry.fact is fact or entry.fact == fact:
+                entry.amount += amount
+                return
+        entry = _Entry(fact, amount)
+        held.append(entry)
+        self.entries.append(entry)
+
+
 class ImmediateModel:
     """The weights, prepared; immutable."""
 
@@ -161,11 +192,11 @@ class ImmediateModel:
         context = self._context(chart, pain)
         encounter = chart.encounter
         base = self._base["unknown" if encounter is None else encounter.setting]
-        totals: dict[Fact, float] = {}
+        totals = _Totals()
         for name, group in zip(GROUPS, (physiology, picture, context), strict=True):
             _add(group, weights.decay[name], totals)
         contributions = [
-            Contribution(TARGET, fact, amount) for fact, amount in totals.items() if amount != 0.0
+            Contribution(TARGET, entry.fact, entry.amount) for entry in totals.entries if entry.amount != 0.0
         ]
         contributions.sort(key=_falling)
         logit = base + math.fsum([item.amount for item in contributions])
@@ -237,7 +268,7 @@ def _even(weight: float, facts: tuple[Fact, ...]) -> Evidence:
     return Evidence(weight, tuple([(share, fact) for fact in facts]))
 
 
-def _add(group: list[Evidence], decay: tuple[float, ...], totals: dict[Fact, float]) -> None:
+def _add(group: list[Evidence], decay: tuple[float, ...], totals: _Totals) -> None:
     """Add a group's evidence to the totals per fact, gravest first, with falling factors.
 
     Reassuring (negative) evidence counts only when nothing in its group speaks of danger.
@@ -251,7 +282,7 @@ def _add(group: list[Evidence], decay: tuple[float, ...], totals: dict[Fact, flo
             break
         weight = evidence.weight * decay[min(rank, last)]
         for share, fact in evidence.shares:
-            totals[fact] = totals.get(fact, 0.0) + weight * share
+            totals.add(fact, weight * share)
 
 
 def _weight(evidence: Evidence) -> float:

@@ -32,6 +32,15 @@ class Measured(msgspec.Struct, frozen=True, gc=False):
     window: Window
     factors: dict[str, float]
     limits: tuple[Limit, ...]
+    below: tuple[Limit, ...] = ()
+    above: tuple[Limit, ...] = ()
+
+    @classmethod
+    def of(cls, window: Window, factors: dict[str, float], limits: tuple[Limit, ...]) -> "Measured":
+        """With the limits of each side in the order in which a value drifting away from normal meets them."""
+        below = sorted([limit for limit in limits if limit.below], key=_descending)
+        above = sorted([limit for limit in limits if not limit.below], key=_ascending)
+        return cls(window, factors, limits, tuple(below), tuple(above))
 
 
 class Group(msgspec.Struct, frozen=True, gc=False):
@@ -219,16 +228,24 @@ def _match_values(lookups: Lookups, chart: PatientChart, currency: Currency, hit
         if factor is None:
             continue
         value, comparator = measurement.value * factor, measurement.comparator
-        for limit in measured.limits:
-            if comparator is None:
-                edge = limit.limit
-                if not (
-                    (value < edge if limit.below else value > edge) or (limit.inclusive and value == edge)
-                ):
-                    continue
-            elif not proves(value, comparator, limit):
-                continue
-            now.setdefault(limit.term, []).append(measurement)
+        met: list[Limit] = []
+        if comparator is None:
+            for limit in measured.below:
+                if value > limit.limit or (value == limit.limit and not limit.inclusive):
+                    break
+                met.append(limit)
+            for limit in measured.above:
+                if value < limit.limit or (value == limit.limit and not limit.inclusive):
+                    break
+                met.append(limit)
+        else:
+            met = [limit for limit in measured.limits if proves(value, comparator, limit)]
+        for limit in met:
+            held = now.get(limit.term)
+            if held is None:
+                now[limit.term] = [measurement]
+            else:
+                held.append(measurement)
             strong.add(limit.term)
     answers = lookups.coded
     for loinc, coded in chart.coded.items():
@@ -277,6 +294,14 @@ def _match_groups(lookups: Lookups, hits: Hits) -> None:
                 before[place] = [item for index in met for item in now[index]] + [
                     item for index in older for item in before[index]
                 ]
+
+
+def _ascending(limit: Limit) -> tuple[float, bool]:
+    return limit.limit, not limit.inclusive
+
+
+def _descending(limit: Limit) -> tuple[float, bool]:
+    return -limit.limit, not limit.inclusive
 
 
 def _prefixed(code: str, lookup: dict[str, list[int]]) -> tuple[int, ...]:

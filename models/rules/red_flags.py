@@ -62,8 +62,9 @@ class RedFlagRules:
         self.rules = rules
         self._terms = terms
         by_trigger: dict[int, list[Rule]] = {}
+        common = terms.common()
         for rule in rules:
-            for index in rule.condition.triggers():
+            for index in rule.condition.triggers(common):
                 by_trigger.setdefault(index, []).append(rule)
         self._by_trigger = by_trigger
 

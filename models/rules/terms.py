@@ -132,9 +132,17 @@ class TermTable:
         limit = Limit(spelt["op"].startswith("<"), spelt["op"].endswith("="), float(spelt["value"]), index)
         known = self._lookups.measured.get(analyte.loinc)
         limits = (limit,) if known is None else (*known.limits, limit)
-        measured = Measured(analyte.window, analyte.factors, limits)
+        measured = Measured.of(analyte.window, analyte.factors, limits)
         for code in (analyte.loinc, *analyte.also):
             self._lookups.measured[code] = measured
+
+    def common(self) -> frozenset[int]:
+        """The terms that many charts meet: limits on measurements, and groups with such a term."""
+        found = {limit.term for measured in self._lookups.measured.values() for limit in measured.limits}
+        for index, group in self._lookups.groups.items():
+            if not found.isdisjoint(group.members):
+                found.add(index)
+        return frozenset(found)
 
     def match(self, chart: PatientChart, currency: Currency) -> Hits:
         """Which terms the chart meets.  Cost grows with the chart, not with the number of rules."""

@@ -29,10 +29,11 @@ class Band(msgspec.Struct, frozen=True, gc=False):
 class Bands:
     """All bands by score id."""
 
-    __slots__ = ("by_score",)
+    __slots__ = ("_actions", "by_score")
 
     def __init__(self, by_score: dict[str, tuple[Band, ...]]) -> None:
         self.by_score = by_score
+        self._actions: dict[tuple[str, str, str | None], tuple[str, ...]] = {}
 
     @classmethod
     def load(cls) -> "Bands":
@@ -72,10 +73,15 @@ class Bands:
 
     def actions(self, score: Score) -> tuple[str, ...]:
         """The actions of a score's band: of the gravest band of that name among the score's tables."""
+        key = (score.id, score.band, score.urgency)
+        known = self._actions.get(key)
+        if known is not None:
+            return known
         found: tuple[str, ...] = ()
         for table, bands in self.by_score.items():
             if table == score.id or table.startswith(f"{score.id}-"):
                 for band in bands:
                     if band.band == score.band and band.urgency == score.urgency:
                         found = band.actions
+        self._actions[key] = found
         return found

@@ -59,9 +59,13 @@ class ScoreRules:
         """The rules of the packaged tables."""
         return cls()
 
-    def evaluate(self, chart: PatientChart) -> ScoresResult:
-        """Every score that applies to the chart's patient, its critical values, and what was missing."""
-        currency = Currency(chart, self.windows)
+    def evaluate(self, chart: PatientChart, currency: Currency | None = None) -> ScoresResult:
+        """Every score that applies to the chart's patient, its critical values, and what was missing.
+
+        `currency` is the windows laid over this chart, when the caller has them already.
+        """
+        if currency is None:
+            currency = Currency(chart, self.windows)
         view = self._reader.read(chart, currency)
         bands = self.bands
         asked = (

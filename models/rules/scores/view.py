@@ -102,7 +102,7 @@ class Reader:
         for loinc, parameter in self._by_loinc:
             if parameter.coded:
                 answers = coded.get(loinc)
-                picked = currency.newest(answers, parameter.window) if answers else None
+                picked = currency.newest_of(loinc, answers, parameter.window) if answers else None
                 if picked is not None:
                     answer = picked[0]
                     layer = stale if picked[1] else current
@@ -110,7 +110,7 @@ class Reader:
                     _keep_newer(layer, parameter.id, reading)
                 continue
             series = measurements.get(loinc)
-            newest = currency.newest(series, parameter.window) if series else None
+            newest = currency.newest_of(loinc, series, parameter.window) if series else None
             if newest is not None:
                 value = newest[0]
                 if value.unit != parameter.unit:
