@@ -8,7 +8,7 @@ recommended: that is the assessment's.
 import tomllib
 from collections.abc import Sequence
 from datetime import datetime
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 
 from hooks import wording
@@ -19,6 +19,7 @@ from hooks.markdown import escape
 from hooks.priority import RANK, priorities
 from hooks.statements import Group, Statement
 from hooks.suggestions import Orderable, action_title, catalogue, order_suggestion
+from hooks.texts import texts_for
 from models.assessment import Assessment, CriticalValue, Fact, Recommendation, Urgency
 
 MOST_STEPS = 6
@@ -105,7 +106,7 @@ def advice(
     orders = catalogue()
     restating = priorities().restating
     leading = {name for statement in members.leaders for name in names_of(statement)}
-    related = {name for s in shown if s.id not in restating for name in names_of(s)}
+    related = leading.union(*[names_of(s) for s in shown if s.id not in restating])
     place = {
         action: number
         for number, action in enumerate(action for leader in members.leaders for action in leader.actions)
@@ -149,7 +150,7 @@ def advice(
             )
     parts: list[str] = []
     if steps:
-        lines = [_step(action, context) for action in steps[:MOST_STEPS]]
+        lines = [_step(action, texts.language) for action in steps[:MOST_STEPS]]
         parts.append(wording.section(texts[_DO[members.rank]], wording.bullets(lines)))
     if len(steps) > MOST_STEPS:
         more = [wording.mid_sentence(action_title(a, texts)) for a in steps[MOST_STEPS : 2 * MOST_STEPS]]
@@ -161,9 +162,11 @@ def advice(
     return parts, suggestions
 
 
-def _step(action: str, context: CallContext) -> str:
-    title = action_title(action, context.texts)
-    line = context.texts.maybe(f"action.{action}.line")
+@lru_cache(maxsize=1024)
+def _step(action: str, language: str) -> str:
+    texts = texts_for(language)
+    title = action_title(action, texts)
+    line = texts.maybe(f"action.{action}.line")
     return f"**{title}**: {line}" if line else f"**{title}**"
 
 

@@ -7,7 +7,7 @@ nothing about which actions to suggest.
 
 import tomllib
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, lru_cache
 from importlib import resources
 from typing import Any
 
@@ -16,7 +16,7 @@ import msgspec
 from fhir_adapters.chart import PatientChart
 from hooks.cards import Action, Suggestion
 from hooks.markdown import plain
-from hooks.texts import Texts
+from hooks.texts import Texts, texts_for
 
 SNOMED = "http://snomed.info/sct"
 
@@ -90,6 +90,28 @@ def action_title(action_id: str, texts: Texts) -> str:
     return texts.get(f"action.{action_id}.title", action_id.replace("-", " "))
 
 
+@lru_cache(maxsize=1024)
+def _fixed(name: str, language: str) -> tuple[list[Any], dict[str, Any]]:
+    """Category and code of an action's drafts: the same for every patient, shared and never changed."""
+    action = catalogue()[name]
+    category, display = _CATEGORY[action.kind]
+    return (
+        [{"coding": [{"system": SNOMED, "code": category, "display": display}]}],
+        {
+            "coding": [{"system": s, "code": c, "display": d} for s, c, d in action.codings],
+            "text": action_title(action.id, texts_for(language)),
+        },
+    )
+
+
+@lru_cache(maxsize=1024)
+def _labels(action: str, language: str) -> tuple[str, str]:
+    """Label and description of an action's suggestion."""
+    texts = texts_for(language)
+    title = action_title(action, texts)
+    return texts["card.order"].format(title=title), texts["card.order_description"].format(title=title)
+
+
 def service_request(action: Orderable, chart: PatientChart, texts: Texts, reason: str) -> dict[str, Any]:
     """A complete draft R4 ServiceRequest for the chart's patient.
 
@@ -99,17 +121,14 @@ def service_request(action: Orderable, chart: PatientChart, texts: Texts, reason
         texts: the language of `code.text`.
         reason: plain text for `reasonCode`, one line; left out when empty.
     """
-    category, display = _CATEGORY[action.kind]
+    category, code = _fixed(action.id, texts.language)
     request: dict[str, Any] = {
         "resourceType": "ServiceRequest",
         "status": "draft",
         "intent": "order",
-        "category": [{"coding": [{"system": SNOMED, "code": category, "display": display}]}],
+        "category": category,
         "priority": action.priority,
-        "code": {
-            "coding": [{"system": s, "code": c, "display": d} for s, c, d in action.codings],
-            "text": action_title(action.id, texts),
-        },
+        "code": code,
         "subject": {"reference": f"Patient/{chart.subject.patient_id}"},
         "authoredOn": chart.at.isoformat(timespec="seconds"),
     }
@@ -124,14 +143,14 @@ def order_suggestion(
     action: Orderable, chart: PatientChart, texts: Texts, *, reason: str, recommended: bool
 ) -> Suggestion:
     """A suggestion that creates the action's draft order."""
-    title = action_title(action.id, texts)
+    label, description = _labels(action.id, texts.language)
     return Suggestion(
-        label=texts["card.order"].format(title=title),
+        label=label,
         isRecommended=recommended,
         actions=(
             Action(
                 type="create",
-                description=texts["card.order_description"].format(title=title),
+                description=description,
                 resource=service_request(action, chart, texts, plain(reason)),
             ),
         ),

@@ -210,8 +210,8 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def inline(title: str, items: Iterable[str]) -> str:
-    """A titled line: ``**Also:** a, b``."""
-    return f"**{title}:** {', '.join(items)}"
+    """A titled line: ``**Also:** a; b``.  Semicolons, for names hold commas."""
+    return f"**{title}:** {'; '.join(items)}"
 
 
 def section(title: str, body: str) -> str:
