@@ -125,7 +125,7 @@ class Condition(msgspec.Struct, frozen=True, gc=False):
                         break
             if least > 0:
                 return False
-        return all(index not in now for index in self.none)
+        return not self.none or all(index not in now for index in self.none)
 
     def met_with_older(self, hits: Hits) -> bool:
         """Whether it is met when older evidence counts too."""

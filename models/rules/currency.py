@@ -84,7 +84,7 @@ def acute_since(chart: PatientChart) -> datetime:
 class Currency:
     """The windows laid over one chart: moments to compare a value's time with."""
 
-    __slots__ = ("_laboratory_since", "_seen", "_stale_since", "_until", "_vital_since")
+    __slots__ = ("_laboratory", "_laboratory_since", "_stale_since", "_until", "_vital", "_vital_since")
 
     def __init__(self, chart: PatientChart, windows: Windows) -> None:
         at = chart.at
@@ -101,15 +101,16 @@ class Currency:
         self._laboratory_since = laboratory
         self._stale_since = min(at - timedelta(days=windows.stale_days), vital, laboratory)
         self._until = at + timedelta(minutes=windows.future_minutes)
-        self._seen: dict[tuple[str, Window], Any] = {}
+        self._vital: dict[str, Any] = {}
+        self._laboratory: dict[str, Any] = {}
 
     def newest_of(self, code: str, series: Sequence[V], window: Window) -> tuple[V, bool] | None:
         """`newest` of the chart's series under a canonical code, worked out once for all rules."""
-        key = (code, window)
-        try:
-            found: tuple[V, bool] | None = self._seen[key]
-        except KeyError:
-            found = self._seen[key] = self.newest(series, window)
+        seen = self._vital if window == "vital" else self._laboratory
+        if code in seen:
+            found: tuple[V, bool] | None = seen[code]
+            return found
+        found = seen[code] = self.newest(series, window)
         return found
 
     def newest(self, series: Sequence[V], window: Window) -> tuple[V, bool] | None:
@@ -119,6 +120,13 @@ class Currency:
         Returns `None` when nothing in the series may be used.
         """
         since = self._vital_since if window == "vital" else self._laboratory_since
+        if not series:
+            return None
+        value = series[0]
+        time = value.time
+        # The first one nearly always is it.
+        if time is None or since <= time <= self._until:
+            return value, False
         stale: V | None = None
         for value in series:
             time = value.time

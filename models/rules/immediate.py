@@ -222,7 +222,7 @@ class ImmediateModel:
             weight = self._weights.score[score.urgency] if score.urgency is not None else 0.0
         if weight == 0.0:
             return None
-        points = sum(part.points for part in scored if part.points > 0)
+        points = sum([part.points for part in scored if part.points > 0])
         if points == 0 and weight > 0 and score.urgency is None:
             # A ratio in its normal band (shock index) is no evidence of danger.
             return None

@@ -228,19 +228,7 @@ def _match_values(lookups: Lookups, chart: PatientChart, currency: Currency, hit
         if factor is None:
             continue
         value, comparator = measurement.value * factor, measurement.comparator
-        met: list[Limit] = []
-        if comparator is None:
-            for limit in measured.below:
-                if value > limit.limit or (value == limit.limit and not limit.inclusive):
-                    break
-                met.append(limit)
-            for limit in measured.above:
-                if value < limit.limit or (value == limit.limit and not limit.inclusive):
-                    break
-                met.append(limit)
-        else:
-            met = [limit for limit in measured.limits if proves(value, comparator, limit)]
-        for limit in met:
+        for limit in _limits_met(measured, value, comparator):
             held = now.get(limit.term)
             if held is None:
                 now[limit.term] = [measurement]
@@ -258,6 +246,22 @@ def _match_values(lookups: Lookups, chart: PatientChart, currency: Currency, hit
         for index in keys.get(current[0].value, ()):
             now.setdefault(index, []).append(current[0])
             strong.add(index)
+
+
+def _limits_met(measured: Measured, value: float, comparator: str | None) -> list[Limit]:
+    """The limits that a value lies beyond; the first one not reached ends a side."""
+    if comparator is not None:
+        return [limit for limit in measured.limits if proves(value, comparator, limit)]
+    met: list[Limit] = []
+    for limit in measured.below:
+        if value > limit.limit or (value == limit.limit and not limit.inclusive):
+            break
+        met.append(limit)
+    for limit in measured.above:
+        if value < limit.limit or (value == limit.limit and not limit.inclusive):
+            break
+        met.append(limit)
+    return met
 
 
 def proves(value: float, comparator: str, limit: Limit) -> bool:

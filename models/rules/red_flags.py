@@ -106,13 +106,21 @@ class RedFlagRules:
         found: list[tuple[int, int, RedFlag]] = []
         by_trigger = self._by_trigger
         seen: set[int] = set()
-        for index in (*hits.now, *hits.before) if hits.before else hits.now:
-            for rule in by_trigger.get(index, ()):
+        older = bool(hits.before)
+        for index in (*hits.now, *hits.before) if older else hits.now:
+            rules = by_trigger.get(index)
+            if rules is None:
+                continue
+            for rule in rules:
                 if rule.order in seen:
                     continue
                 seen.add(rule.order)
-                flag = self._meet(rule, chart, hits)
-                if flag is not None:
+                now = rule.condition.met_now(hits)
+                # Only what is not urgent anyway may rest on findings recorded weeks ago.
+                if not now and not (older and rule.urgency == "soon" and rule.condition.met_with_older(hits)):
+                    continue
+                if rule.population.fits(chart.subject):
+                    flag = self._flag(rule, chart, hits, stale=not now)
                     found.append((URGENCY_RANK[flag.urgency], rule.order, flag))
         found.sort(key=_place)
         return tuple([flag for _, _, flag in found])
@@ -133,16 +141,9 @@ class RedFlagRules:
                     hidden.add(other)
         return tuple([flag for flag in flags if flag.id not in hidden]) if hidden else flags
 
-    def _meet(self, rule: Rule, chart: PatientChart, hits: Hits) -> RedFlag | None:
+    def _flag(self, rule: Rule, chart: PatientChart, hits: Hits, stale: bool) -> RedFlag:
+        """The flag of a rule that is met, one step less urgent when all of it is uncertain."""
         condition = rule.condition
-        stale = False
-        if not condition.met_now(hits):
-            # Only what is not urgent anyway may rest on findings recorded weeks ago.
-            if rule.urgency != "soon" or not hits.before or not condition.met_with_older(hits):
-                return None
-            stale = True
-        if not rule.population.fits(chart.subject):
-            return None
         urgency = rule.urgency if stale or condition.sure(hits) else STEP_DOWN[rule.urgency]
         analytes = self._terms.analytes
         facts: list[Fact] = [fact_of(item, analytes) for item in condition.evidence(hits)]
