@@ -146,11 +146,13 @@ def advice(
                     texts,
                     reason=_reason(recommendation, context),
                     recommended=not elsewhere and members.rank == 0 and rank <= RANK["urgent"],
+                    pressing=rank <= RANK["urgent"],
                 )
             )
     parts: list[str] = []
     if steps:
-        lines = [_step(action, texts.language) for action in steps[:MOST_STEPS]]
+        pressing = members.rank <= RANK["urgent"]
+        lines = [_step(action, texts.language, pressing) for action in steps[:MOST_STEPS]]
         parts.append(wording.section(texts[_DO[members.rank]], wording.bullets(lines)))
     if len(steps) > MOST_STEPS:
         more = [wording.mid_sentence(action_title(a, texts)) for a in steps[MOST_STEPS : 2 * MOST_STEPS]]
@@ -163,10 +165,13 @@ def advice(
 
 
 @lru_cache(maxsize=1024)
-def _step(action: str, language: str) -> str:
+def _step(action: str, language: str, pressing: bool) -> str:
+    """A step with its line; what the line says of an emergency is left out where there is none."""
     texts = texts_for(language)
     title = action_title(action, texts)
-    line = texts.maybe(f"action.{action}.line")
+    orderable = catalogue().get(action)
+    calm = pressing or orderable is None or orderable.priority == "routine"
+    line = texts.maybe(f"action.{action}.line") if calm else None
     return f"**{title}**: {line}" if line else f"**{title}**"
 
 

@@ -117,6 +117,7 @@ def _summary(members: Group, facts: list[Fact], context: CallContext) -> str:
     """The problem that leads, how ill the patient is, and the facts that decide it, as far as they fit."""
     texts, names = context.texts, context.names
     head = members.head
+    title = title_of(head, context)
     restating = priorities().restating
     additions = [title_of(s, context) for s in members.leaders[1:]]
     own: set[tuple[str, str]] = {(fact.kind, fact.code) for fact in head.facts}
@@ -142,10 +143,10 @@ def _summary(members: Group, facts: list[Fact], context: CallContext) -> str:
         if phrases == _MOST_FACTS_SAID or len(additions) >= _MOST_ADDITIONS:
             break
         phrase = wording.fact_phrase(fact, texts, names)
-        if phrase not in additions:
+        if phrase not in additions and phrase not in title.lower():
             additions.append(phrase)
             phrases += 1
-    return wording.extend_summary(title_of(head, context), additions, SUMMARY_LIMIT)
+    return wording.extend_summary(title, additions, SUMMARY_LIMIT)
 
 
 def _decisive(head: Statement) -> set[tuple[str, str]]:

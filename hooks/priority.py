@@ -34,6 +34,10 @@ class Priorities(msgspec.Struct, frozen=True):
         """Class and tie-break of a red flag; one that no row names is a disease after all that are named."""
         return self.classes.get(name, _DISEASE), self.stable.get(name, len(self.stable))
 
+    def is_consequence(self, flag: str) -> bool:
+        """Whether a red flag is a state that follows from a disease."""
+        return self.classes.get(flag) == _CLASS["consequence"]
+
     def stands_alone(self, score: str, rank: int) -> bool:
         """Whether a score of this rank is worth a card of its own; one that no row names: from urgent on."""
         return rank <= self.alone.get(score, RANK["urgent"])

@@ -18,6 +18,7 @@ from hooks.facts import distinct
 from hooks.priority import RANK, priorities
 from models.assessment import Assessment, CriticalValue, Fact, RedFlag, Score
 
+_STATE = "state"
 Kind = Literal["red-flag", "critical", "score"]
 
 
@@ -176,9 +177,9 @@ def group(statements: Sequence[Statement], most: int) -> list[Group]:
     """Put statements into at most `most` groups, gravest first.
 
     Red flags and critical values go together when they rest on a common fact or belong together
-    (`related`).  A score is about the whole patient: it joins the gravest card there is, and makes
-    one of its own only when it is worth one (`Priorities.stands_alone`).  When there are more groups
-    than cards, the last card takes all that remain.
+    (`related`).  A state that a disease may explain goes onto the card of the disease.  A score is
+    about the whole patient: it joins the gravest card there is, and makes one of its own only when it
+    is worth one (`Priorities.stands_alone`).  When there are more groups than cards, the last card takes all that remain.
     """
     groups: list[Group] = []
     scores: list[Statement] = []
@@ -204,6 +205,7 @@ def group(statements: Sequence[Statement], most: int) -> list[Group]:
         home.keys |= keys
         home.rank = min(home.rank, statement.rank)
         groups = kept
+    groups = _explained(groups)
     _place_scores(groups, scores)
     for members in groups:
         members.statements.sort(key=_lead)
@@ -217,6 +219,33 @@ def group(statements: Sequence[Statement], most: int) -> list[Group]:
         groups[-1].leaders.extend(last.leaders)
         _absorb(groups[-1], last)
     return groups
+
+
+def _explained(groups: list[Group]) -> list[Group]:
+    """Urgent states that an urgent disease on another card may explain (confusion in sepsis) go onto it."""
+    homes: list[Group] = []
+    states: list[Group] = []
+    rest: list[Group] = []
+    table = priorities()
+    for members in groups:
+        kinds = [
+            _STATE if s.kind == "red-flag" and table.is_consequence(s.id) else s.kind
+            for s in members.statements
+        ]
+        if members.rank > RANK["urgent"]:
+            rest.append(members)
+        elif kinds.count(_STATE) == len(kinds):
+            states.append(members)
+        elif "red-flag" in kinds:
+            homes.append(members)
+        else:
+            rest.append(members)
+    if not states or not homes:
+        return groups
+    home = min(homes, key=_rank_of_group)
+    for members in states:
+        _absorb(home, members)
+    return [*homes, *rest]
 
 
 def _lead_of_group(members: Group) -> tuple[float, ...]:

@@ -28,6 +28,8 @@ _CATEGORY: Mapping[str, tuple[str, str]] = {
     "referral": ("3457005", "Patient referral"),
 }
 
+_PRESSING = frozenset({"stat", "asap"})
+
 # A person is called for these; a request in a queue would be the wrong tool.
 _CALLED_NOT_ORDERED = frozenset({"emergency-review", "urgent-review", "senior-review"})
 
@@ -112,7 +114,9 @@ def _labels(action: str, language: str) -> tuple[str, str]:
     return texts["card.order"].format(title=title), texts["card.order_description"].format(title=title)
 
 
-def service_request(action: Orderable, chart: PatientChart, texts: Texts, reason: str) -> dict[str, Any]:
+def service_request(
+    action: Orderable, chart: PatientChart, texts: Texts, reason: str, *, pressing: bool = True
+) -> dict[str, Any]:
     """A complete draft R4 ServiceRequest for the chart's patient.
 
     Args:
@@ -120,6 +124,7 @@ def service_request(action: Orderable, chart: PatientChart, texts: Texts, reason
         chart: gives subject, encounter (when known) and `authoredOn` (the chart's moment).
         texts: the language of `code.text`.
         reason: plain text for `reasonCode`, one line; left out when empty.
+        pressing: whether it is asked for within hours; otherwise the priority is at most ``urgent``.
     """
     category, code = _fixed(action.id, texts.language)
     request: dict[str, Any] = {
@@ -127,7 +132,7 @@ def service_request(action: Orderable, chart: PatientChart, texts: Texts, reason
         "status": "draft",
         "intent": "order",
         "category": category,
-        "priority": action.priority,
+        "priority": "urgent" if not pressing and action.priority in _PRESSING else action.priority,
         "code": code,
         "subject": {"reference": f"Patient/{chart.subject.patient_id}"},
         "authoredOn": chart.at.isoformat(timespec="seconds"),
@@ -140,7 +145,13 @@ def service_request(action: Orderable, chart: PatientChart, texts: Texts, reason
 
 
 def order_suggestion(
-    action: Orderable, chart: PatientChart, texts: Texts, *, reason: str, recommended: bool
+    action: Orderable,
+    chart: PatientChart,
+    texts: Texts,
+    *,
+    reason: str,
+    recommended: bool,
+    pressing: bool = True,
 ) -> Suggestion:
     """A suggestion that creates the action's draft order."""
     label, description = _labels(action.id, texts.language)
@@ -151,7 +162,7 @@ def order_suggestion(
             Action(
                 type="create",
                 description=description,
-                resource=service_request(action, chart, texts, plain(reason)),
+                resource=service_request(action, chart, texts, plain(reason), pressing=pressing),
             ),
         ),
     )

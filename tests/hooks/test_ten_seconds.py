@@ -415,3 +415,44 @@ def test_a_ph_is_not_given_a_unit():
     ph = measured("2744-1", "pH, arterial", 7.12, "[pH]")
     (card,) = show(red_flags=(flag("diabetic-ketoacidosis", ph),))
     assert card.summary == "Diabetic ketoacidosis: pH, arterial 7.12"
+
+
+def test_a_state_that_a_disease_may_explain_is_on_the_card_of_the_disease():
+    confusion = finding("HP:0001289", "Confusion")
+    (card,) = show(
+        red_flags=(
+            flag("delirium-acute", confusion, urgency="urgent", source="NICE CG103"),
+            flag("septic-shock", LACTATE),
+        ),
+    )
+    assert card.summary.startswith("Possible septic shock")
+    assert "**Acute confusion**" in card.detail
+    shown = show(
+        red_flags=(
+            flag("weight-loss-unexplained", finding("HP:0001824", "Weight loss"), urgency="soon"),
+            flag("septic-shock", LACTATE),
+        ),
+    )
+    assert [card.indicator for card in shown] == ["critical", "info"]
+
+
+def test_a_headline_does_not_repeat_itself():
+    (card,) = show(red_flags=(flag("delirium-acute", finding("HP:0001289", "Confusion"), urgency="urgent"),))
+    assert card.summary == "Acute confusion"
+
+
+def test_what_can_wait_is_drafted_without_haste_and_said_without_alarm():
+    def draft(urgency):
+        (card,) = show(
+            red_flags=(
+                flag("marfan-criteria", CHEST_PAIN, urgency=urgency, actions=("referral-cardiology",)),
+            )
+        )
+        return card.suggestions[0].actions[0].resource["priority"], card.detail
+
+    priority, detail = draft("immediate")
+    assert priority in {"stat", "asap"}
+    assert "By telephone" in detail
+    priority, detail = draft("soon")
+    assert priority == "urgent"
+    assert "By telephone" not in detail
