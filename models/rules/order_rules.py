@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from fhir_adapters.chart import Medication, Order, PatientChart
-from models.assessment import CriticalValue, Fact, OrderConcern, Recommendation, RedFlag, Score, Urgency
+from models.assessment import Fact, OrderConcern, Recommendation, Urgency
 from models.policy import URGENCY_RANK, RuleResults
 from models.rules import tables
 from models.rules.actions import Actions
@@ -20,12 +20,10 @@ from models.rules.currency import Currency
 from models.rules.errors import RulesInvalid
 from models.rules.facts import fact_of
 from models.rules.matching import Hits
+from models.rules.order_questions import allergy_concern, duplicate_drug, missing_tests
 from models.rules.terms import TermTable
 
 FILE = "order_rules.toml"
-# Two drugs of one chemical subgroup (ATC level 4) are alike enough to ask; grade C: estimate of this project.
-SUBGROUP = 5
-SUBSTANCE = 7
 BUILT_IN = (
     "allergy-same-drug",
     "allergy-same-class",
@@ -34,9 +32,6 @@ BUILT_IN = (
     "duplicate-drug-class",
     "missing-test",
 )
-OWN_SOURCE = "grade C: estimate of this project"
-# Insulins, electrolytes, fluids, vaccines and local treatments are combined on purpose.
-_COMBINED_ON_PURPOSE = ("A10A", "B05", "J07", "D", "S", "A12", "V")
 
 
 class OrderRule(msgspec.Struct, frozen=True, gc=False):
@@ -128,14 +123,14 @@ class OrderRules:
         for order in judged:
             for concern in self._judge(order, chart, hits):
                 found.append((URGENCY_RANK[concern.urgency], len(found), concern))
-        for concern in self._missing(drafts, results, recommendations):
+        for concern in missing_tests(self._actions, drafts, results, recommendations):
             found.append((URGENCY_RANK[concern.urgency], len(found), concern))
         found.sort(key=_place)
         return tuple([concern for _, _, concern in found])
 
     def _judge(self, order: Order, chart: PatientChart, hits: Hits) -> list[OrderConcern]:
         concerns: list[OrderConcern] = []
-        allergy = _allergy(order, chart)
+        allergy = allergy_concern(order, chart)
         if allergy is not None:
             concerns.append(allergy)
         tests = {action.id for action in self._actions.matching(order)} if not order.atc else set()
@@ -152,7 +147,7 @@ class OrderRules:
             # The built-in allergy question has already said it when the very class is on record.
             if concern is not None and not (rule.kind == "allergy" and allergy is not None):
                 concerns.append(concern)
-        duplicate = _duplicate_drug(order, chart) if order.atc else self._duplicate_test(order, tests, chart)
+        duplicate = duplicate_drug(order, chart) if order.atc else self._duplicate_test(order, tests, chart)
         if duplicate is not None:
             concerns.append(duplicate)
         return concerns
@@ -230,102 +225,9 @@ class OrderRules:
                 return Fact("procedure", code, procedure.label, (reference,), time=procedure.time)
         return Fact("procedure", "", reference, (reference,))
 
-    def _missing(
-        self, drafts: list[Order], results: RuleResults, recommendations: tuple[Recommendation, ...]
-    ) -> list[OrderConcern]:
-        """Tests that something immediate or urgent asks for, which are neither drafted nor answered."""
-        drafted = {action.id for order in drafts for action in self._actions.matching(order)}
-        reasons: dict[str, RedFlag | CriticalValue | Score] = {flag.id: flag for flag in results.red_flags}
-        for value in results.critical_values:
-            reasons.setdefault(value.id, value)
-        for score in results.scores:
-            reasons.setdefault(score.id, score)
-        concerns: list[OrderConcern] = []
-        for recommendation in recommendations:
-            action = self._actions.by_id[recommendation.action]
-            if (
-                recommendation.urgency not in ("immediate", "urgent")
-                or not action.kind.startswith("order-")
-                or action.id in drafted
-                or recommendation.already is not None
-            ):
-                continue
-            reason = reasons.get(recommendation.because[0])
-            concerns.append(
-                OrderConcern(
-                    "missing",
-                    "missing-test",
-                    "",
-                    "",
-                    recommendation.urgency,
-                    _facts_of(reason),
-                    (action.id,),
-                    reason.source if reason is not None else action.source,
-                )
-            )
-        return concerns
-
-
-def _facts_of(reason: RedFlag | CriticalValue | Score | None) -> tuple[Fact, ...]:
-    if isinstance(reason, RedFlag):
-        return reason.facts
-    if isinstance(reason, CriticalValue):
-        return (reason.fact,)
-    if isinstance(reason, Score):
-        return tuple([part.fact for part in reason.parts if part.fact is not None and part.points > 0])
-    return ()
-
 
 def _place(item: tuple[int, int, OrderConcern]) -> tuple[int, int]:
     return item[0], item[1]
-
-
-def _allergy(order: Order, chart: PatientChart) -> OrderConcern | None:
-    """A recorded allergy to the substance (ATC level 5) or its chemical subgroup (level 4)."""
-    best: OrderConcern | None = None
-    for allergy in chart.allergies:
-        if allergy.absent:
-            continue
-        for code in order.atc:
-            for other in allergy.atc:
-                same_drug = len(code) >= SUBSTANCE and code == other
-                same_class = len(other) >= SUBGROUP and code[:SUBGROUP] == other[:SUBGROUP]
-                if not (same_drug or same_class):
-                    continue
-                rule = "allergy-same-drug" if same_drug else "allergy-same-class"
-                if best is not None and (best.rule == "allergy-same-drug" or not same_drug):
-                    continue
-                fact = Fact("allergy", other, allergy.label, allergy.sources)
-                best = OrderConcern(
-                    "allergy",
-                    rule,
-                    order.reference,
-                    order.label,
-                    "immediate",
-                    (fact,),
-                    source="NICE CG183 (do not give a drug of a class the person is allergic to)",
-                )
-    return best
-
-
-def _duplicate_drug(order: Order, chart: PatientChart) -> OrderConcern | None:
-    """The same substance, or another of its chemical subgroup, that the patient takes already."""
-    if any(code.startswith(_COMBINED_ON_PURPOSE) for code in order.atc):
-        return None
-    for length, rule in ((SUBSTANCE, "duplicate-drug"), (SUBGROUP, "duplicate-drug-class")):
-        wanted = {code[:length] for code in order.atc if len(code) >= length}
-        for drug in chart.medications:
-            if not drug.active or drug.sources == (order.reference,):
-                continue
-            shared = next(
-                (code for code in drug.atc if len(code) >= length and code[:length] in wanted), None
-            )
-            if shared is not None:
-                fact = Fact("medication", shared, drug.label, drug.sources, time=drug.time)
-                return OrderConcern(
-                    "duplicate", rule, order.reference, order.label, "soon", (fact,), source=OWN_SOURCE
-                )
-    return None
 
 
 def _compile(item: dict[str, Any], name: str, position: int, terms: TermTable, actions: Actions) -> OrderRule:

@@ -27,7 +27,8 @@ from models.rules import tables
 from models.rules.analytes import Analyte
 from models.rules.currency import Currency
 from models.rules.errors import RulesInvalid
-from models.rules.matching import Group, Hits, Limit, Lookups, Measured, match
+from models.rules.lookups import Group, Limit, Lookups, Measured
+from models.rules.matching import Hits, match
 
 _MEASUREMENT = re.compile(r"(?P<loinc>\d+-\d) (?P<op><=|>=|<|>) (?P<value>-?\d+(\.\d+)?) (?P<unit>\S+)\Z")
 _CODED = re.compile(r"(?P<loinc>\d+-\d)=(?P<value>[a-z0-9]+(-[a-z0-9]+)*)\Z")
