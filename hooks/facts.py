@@ -14,6 +14,7 @@ from hooks.errors import DataInvalid
 from models.assessment import Fact
 
 _WORDS = frozenset({"finding", "problem"})
+_VALUES = frozenset({"measurement", "coded"})
 _NONE: frozenset[str] = frozenset()
 
 
@@ -61,56 +62,53 @@ def distinct(groups: Iterable[Iterable[Fact]], several: frozenset[str] = _NONE) 
 
     Left out are: a second fact of the same kind and code; of a finding and a problem that are one
     (`_same`) the later; a finding that was read from a shown measurement, or is only its word within
-    one statement (fever beside the temperature).
+    one statement (fever beside the temperature; a coded answer counts across statements).
 
     Args:
         groups: the facts of each statement.
         several: references of `saying_several`.
     """
-    table = readings()
     kept: list[Fact] = []
     words: list[Fact] = []
     seen: set[tuple[str, str]] = set()
     dropped: list[Fact] = []
     measured: set[str] = set()
+    answered: set[str] = set()
     for facts in groups:
-        codes: set[str] | None = None
         for fact in facts:
-            kind = fact.kind
-            key = (kind, fact.code)
+            key = (fact.kind, fact.code)
             if key in seen:
                 continue
             seen.add(key)
             if fact.value is not None:
                 measured.update(fact.sources)
-            if kind not in _WORDS:
+            elif fact.kind == "coded":
+                answered.add(fact.code)
+            if fact.kind not in _WORDS:
                 kept.append(fact)
                 continue
-            if words:
-                twin = next((other for other in words if _same(fact, other, several)), None)
-                if twin is not None:
-                    if kind == "finding" and fact.code in table:
-                        codes = codes if codes is not None else _codes(facts)
-                        if not codes.isdisjoint(table[fact.code]):
-                            dropped.append(twin)
-                    continue
-            words.append(fact)
-            if kind == "finding" and fact.code in table:
-                codes = codes if codes is not None else _codes(facts)
-                if not codes.isdisjoint(table[fact.code]):
-                    continue
-            kept.append(fact)
+            reading = _is_reading(fact, facts, answered)
+            twin = next((other for other in words if _same(fact, other, several)), None)
+            if twin is None:
+                words.append(fact)
+                if not reading:
+                    kept.append(fact)
+            elif reading:
+                dropped.append(twin)
     if not measured and not dropped:
         return kept
-    return [
-        fact
-        for fact in kept
-        if fact.kind not in _WORDS
-        or not (
-            fact in dropped or (fact.kind == "finding" and fact.sources and measured.issuperset(fact.sources))
-        )
-    ]
+    return [fact for fact in kept if fact not in dropped and not _is_read_from(fact, measured)]
 
 
-def _codes(facts: Iterable[Fact]) -> set[str]:
-    return {fact.code for fact in facts if fact.kind in ("measurement", "coded")}
+def _is_reading(fact: Fact, facts: Iterable[Fact], answered: set[str]) -> bool:
+    """Whether a finding only says in a word what a value beside it, or a coded answer, says."""
+    codes = readings().get(fact.code) if fact.kind == "finding" else None
+    if codes is None:
+        return False
+    return not codes.isdisjoint(answered) or any(
+        other.code in codes and other.kind in _VALUES for other in facts
+    )
+
+
+def _is_read_from(fact: Fact, measured: set[str]) -> bool:
+    return fact.kind == "finding" and bool(fact.sources) and measured.issuperset(fact.sources)

@@ -179,7 +179,8 @@ def group(statements: Sequence[Statement], most: int) -> list[Group]:
     Red flags and critical values go together when they rest on a common fact or belong together
     (`related`).  A state that a disease may explain goes onto the card of the disease.  A score is
     about the whole patient: it joins the gravest card there is, and makes one of its own only when it
-    is worth one (`Priorities.stands_alone`).  When there are more groups than cards, the last card takes all that remain.
+    is worth one (`Priorities.stands_alone`).  When there are more groups than cards, the last card
+    takes all that remain.
     """
     groups: list[Group] = []
     scores: list[Statement] = []
