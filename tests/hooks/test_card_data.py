@@ -1,17 +1,22 @@
 """The data files of the cards are right, and a wrong one is refused with its entry named."""
 
 import csv
+import re
 import tomllib
 from importlib import resources
 
 import pytest
 from hook_values import ACTIONS, RULES
 
+from fhir_adapters.chart_builder import ChartBuilder
 from hooks.advice import covers
 from hooks.errors import DataInvalid
 from hooks.facts import readings
 from hooks.priority import priorities, read_priorities, short_citation
 from hooks.statements import related
+from hooks.texts import texts_for
+from hooks.wording import name_of
+from models.assessment import Fact
 
 FLAGS = {row["id"] for row in tomllib.loads((RULES / "red_flags.toml").read_text("utf-8"))["red_flag"]}
 TEXT = resources.files("hooks").joinpath("data", "priority.toml").read_text(encoding="utf-8")
@@ -74,3 +79,11 @@ def test_a_wrong_priority_file_is_refused(old, new, named):
 )
 def test_citations_are_short(source, short):
     assert short_citation(source) == short
+
+
+def test_every_finding_of_the_red_flags_has_a_spanish_name():
+    builder = ChartBuilder.load()
+    codes = set(re.findall(r"HP:\d{7}", (RULES / "red_flags.toml").read_text("utf-8")))
+    texts = texts_for("es")
+    unnamed = [code for code in codes if name_of(Fact("finding", code, "?"), texts, builder.name_of) == "?"]
+    assert unnamed == []
