@@ -70,6 +70,7 @@ PAIRS: list[tuple[str, list[Item], list[Item], Subject, str]] = [
     ("type 2 diabetes with pneumonia or ketoacidosis", [problem("E11.9"), value("2345-7", 214, "mg/dL"), rr(26)], [problem("E11.9"), value("2345-7", 214, "mg/dL"), value("6873-4", 4.2, "mmol/L")], MAN, "diabetic-ketoacidosis"),
     ("steroid burst and a faint or shock", [drug("H02AB06"), finding("Syncope")], [drug("H02AB06"), sbp(82)], MAN, "adrenal-crisis"),
     ("high fever and delirium or heat", [finding("Confusion"), temp(40.2)], [finding("Confusion"), temp(40.2), problem("T67.9XXA", role="encounter")], OLD, "heat-stroke"),
+    ("pneumonia on a good day or as bad as NEWS2 of 7", [temp(38.7), spo2(91), rr(24), hr(98)], [temp(38.7), spo2(90), rr(24), hr(126)], OLD, "sepsis-suspected"),
     ("knee pain in fibrillation or a cold leg", [finding("Limb pain"), problem("I48.91"), finding("Paresthesia")], [finding("Limb pain"), problem("I48.91"), finding("Coldness")], OLD, "acute-limb-ischaemia"),
     ("chest pain with nausea or with sweating too", [finding("Chest pain"), finding("Nausea")], [finding("Chest pain"), finding("Nausea"), finding("Hyperhidrosis")], MAN, "chest-pain-acs"),
     ("cold trauma patient or cold sepsis", [temp(35.6), rr(24), problem("S72.001A", role="encounter")], [temp(35.6), rr(24), problem("N10", role="encounter")], OLD, "sepsis-suspected"),
