@@ -30,7 +30,7 @@ from fhir_adapters.text import TextMatch, TextMatcher
 from fhir_adapters.times import parse_datetime
 
 # One statement of a finding or problem: status, role, source, label, from text, time, age at onset in days.
-Mention = tuple[ProblemStatus, Role, str, str | None, bool, datetime | None, int | None]
+Mention = tuple[ProblemStatus, Role, str, str, bool, datetime | None, int | None]
 
 _R = TypeVar("_R", bound=r.Resource)
 
@@ -176,39 +176,19 @@ class Build:
         state: State,
         role: Role,
         source: str,
+        time: datetime | None,
         *,
-        label: str | None = None,
         from_text: bool = False,
-        time: datetime | None = None,
-        onset_age_days: int | None = None,
     ) -> None:
         """Collect one mention of a finding; mentions are merged when the chart is finished."""
-        mention = (STATUS_OF[state], role, source, label, from_text, time, onset_age_days)
-        known = self.findings.get(hpo)
-        if known is None:
-            self.findings[hpo] = [mention]
-        else:
-            known.append(mention)
+        mention = (STATUS_OF[state], role, source, "", from_text, time, None)
+        self.findings.setdefault(hpo, []).append(mention)
 
     def add_problem(
-        self,
-        icd10cm: str,
-        label: str,
-        status: ProblemStatus,
-        role: Role,
-        source: str,
-        *,
-        from_text: bool = False,
-        time: datetime | None = None,
-        onset_age_days: int | None = None,
+        self, icd10cm: str, label: str, status: ProblemStatus, role: Role, source: str, time: datetime | None
     ) -> None:
         """Collect one mention of a problem."""
-        mention = (status, role, source, label, from_text, time, onset_age_days)
-        known = self.problems.get(icd10cm)
-        if known is None:
-            self.problems[icd10cm] = [mention]
-        else:
-            known.append(mention)
+        self.problems.setdefault(icd10cm, []).append((status, role, source, label, False, time, None))
 
 
 def _add_coding(found: Resolved, known: Concept, system: str) -> None:
@@ -271,7 +251,7 @@ def merge_findings(mentions: dict[str, list[Mention]], ontology: Ontology) -> tu
         merged.append(
             Finding(
                 hpo,
-                first[3] or ontology.label(hpo),
+                ontology.label(hpo),
                 _STATE_OF[status],
                 first[1],
                 sources,

@@ -14,11 +14,20 @@ from fhir_adapters.building import STATUS_OF, Build, Resolved
 from fhir_adapters.chart import FamilyCondition, ProblemStatus, ReadIssue, Role, State, Unmapped
 from fhir_adapters.text import TextMatch
 
-_UNCERTAIN = frozenset({"unconfirmed", "provisional", "differential"})
+# https://hl7.org/fhir/R4/valueset-condition-ver-status.html; entered-in-error counts as nothing.
+_STATES: dict[str, State | None] = {
+    "confirmed": "present",
+    "unconfirmed": "uncertain",
+    "provisional": "uncertain",
+    "differential": "uncertain",
+    "refuted": "absent",
+    "entered-in-error": None,
+}
 _HISTORY: dict[str, ProblemStatus] = {"inactive": "inactive", "remission": "inactive", "resolved": "resolved"}
 # A symptom recorded longer ago than this, and not in the encounter at hand, is background.
 # Grade C: estimate of this project (the month in which a complaint is usually still the same one).
 RECENT = timedelta(days=30)
+_OF_NOW = frozenset(STATUS_OF.values())
 _AGE_UNITS = {"a": 365.25, "mo": 30.4375, "wk": 7.0, "d": 1.0, "h": 1 / 24, "min": 1 / 1440}
 
 
@@ -37,11 +46,20 @@ def _codes(concept: r.Status | None) -> tuple[str, ...]:
     return (concept.text.lower(),) if concept.text else ()
 
 
+def _state(verification: r.Status | None) -> State | None:
+    """What a verificationStatus says; `None` for an entry made in error.  Of several codes the last known."""
+    state: State | None = "present"
+    for code in _codes(verification):
+        state = _STATES.get(code, state)
+    return state
+
+
 def read_conditions(
     build: Build, pairs: Iterable[tuple[str, r.Condition]], *, encounter_start: datetime | None
 ) -> None:
     """Read all Conditions of the patient.  `encounter_start` widens what counts as recent."""
     since = min(build.at, encounter_start or build.at) - RECENT
+    soon = build.at + timedelta(days=1)
     ours, me = build.ours, build.patient_reference
     for reference, condition in pairs:
         subject = condition.subject
@@ -52,14 +70,9 @@ def read_conditions(
             and not build.is_ours(reference, subject)
         ):
             continue
-        verification = _codes(condition.verificationStatus)
-        if "entered-in-error" in verification:
+        state = _state(condition.verificationStatus)
+        if state is None:
             continue
-        state: State = "present"
-        if "refuted" in verification:
-            state = "absent"
-        elif not _UNCERTAIN.isdisjoint(verification):
-            state = "uncertain"
         history: ProblemStatus | None = None
         for code in _codes(condition.clinicalStatus):
             history = _HISTORY.get(code, history)
@@ -68,7 +81,7 @@ def read_conditions(
         onset = build.time(onset_text, reference, "onset")
         recorded = build.time(condition.recordedDate, reference, "recordedDate")
         time = recorded or onset
-        if time is not None and time > build.at + timedelta(days=1):
+        if time is not None and time > soon:
             build.issues.append(ReadIssue("invalid-date", reference, "recordedDate", "in the future"))
         role: Role = "encounter"
         if time is not None and time < since:
@@ -76,16 +89,8 @@ def read_conditions(
         elif time is None and history is not None:
             # Over, and nobody says since when: background, as the problem list has it.
             role = "problem-list"
-        _read_concept(
-            build,
-            reference,
-            condition.code,
-            state=state,
-            history=history,
-            role=role,
-            time=time,
-            onset_age_days=_onset_age(build, condition, onset),
-        )
+        onset_age = _onset_age(build, condition, onset)
+        _read_concept(build, reference, condition.code, state, history, role, time, onset_age)
 
 
 def _onset_age(build: Build, condition: r.Condition, onset: datetime | None) -> int | None:
@@ -102,7 +107,6 @@ def _read_concept(
     build: Build,
     reference: str,
     code: r.CodeableConcept | None,
-    *,
     state: State,
     history: ProblemStatus | None,
     role: Role,
@@ -134,27 +138,17 @@ def _add(
     role: Role,
     time: datetime | None,
     onset_age_days: int | None,
-    *,
     from_text: bool = False,
 ) -> None:
     if found.absent:
         state = "absent" if state == "present" else "uncertain"
-    if found.hpo is not None and (history is None or state == "absent"):
-        build.add_finding(
-            found.hpo, state, role, reference, from_text=from_text, time=time, onset_age_days=onset_age_days
-        )
+    status = history if history is not None and state != "absent" else STATUS_OF[state]
+    mention = (status, role, reference, found.label, from_text, time, onset_age_days)
+    # What is history is never a present finding.
+    if found.hpo is not None and status in _OF_NOW:
+        build.findings.setdefault(found.hpo, []).append(mention)
     if found.icd10cm is not None:
-        status = history if history is not None and state != "absent" else STATUS_OF[state]
-        build.add_problem(
-            found.icd10cm,
-            found.label,
-            status,
-            role,
-            reference,
-            from_text=from_text,
-            time=time,
-            onset_age_days=onset_age_days,
-        )
+        build.problems.setdefault(found.icd10cm, []).append(mention)
 
 
 def _add_match(
@@ -189,9 +183,7 @@ def read_reasons(build: Build, pairs: list[tuple[str, r.Encounter]], current: st
         start = encounter.period.start if encounter.period is not None else None
         time = build.time(start, reference, "period.start")
         for reason in encounter.reasonCode or ():
-            _read_concept(
-                build, reference, reason, state="present", history=None, role="complaint", time=time
-            )
+            _read_concept(build, reference, reason, "present", None, "complaint", time)
 
 
 def read_family_history(build: Build, pairs: list[tuple[str, r.FamilyMemberHistory]]) -> None:

@@ -211,9 +211,9 @@ def _read_symptom(build: Build, reference: str, observation: r.Observation, code
             state = "absent"
         time = _time(build, reference, observation)
         if found.hpo is not None:
-            build.add_finding(found.hpo, state, "encounter", reference, time=time)
+            build.add_finding(found.hpo, state, "encounter", reference, time)
         if found.icd10cm is not None:
-            build.add_problem(found.icd10cm, found.label, STATUS_OF[state], "encounter", reference, time=time)
+            build.add_problem(found.icd10cm, found.label, STATUS_OF[state], "encounter", reference, time)
         return
     matches = build.match(code.text) if state is not None else ()
     used = False
@@ -225,12 +225,7 @@ def _read_symptom(build: Build, reference: str, observation: r.Observation, code
             match.state if state == "present" else "absent" if match.state == "present" else "uncertain"
         )
         build.add_finding(
-            match.hpo,
-            flipped,
-            "encounter",
-            reference,
-            from_text=True,
-            time=_time(build, reference, observation),
+            match.hpo, flipped, "encounter", reference, _time(build, reference, observation), from_text=True
         )
     if not used:
         build.unmapped.append(Unmapped(reference, "text", ""))
@@ -276,8 +271,8 @@ def read_reports(build: Build, pairs: list[tuple[str, r.DiagnosticReport]]) -> N
                 continue
             if found.hpo is not None:
                 build.add_finding(
-                    found.hpo, "absent" if found.absent else "present", "encounter", reference, time=time
+                    found.hpo, "absent" if found.absent else "present", "encounter", reference, time
                 )
             if found.icd10cm is not None:
                 status: ProblemStatus = "absent" if found.absent else "active"
-                build.add_problem(found.icd10cm, found.label, status, "encounter", reference, time=time)
+                build.add_problem(found.icd10cm, found.label, status, "encounter", reference, time)

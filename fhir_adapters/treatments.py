@@ -91,9 +91,15 @@ def read_medications(
     build: Build, pairs: Iterable[tuple[str, _Prescription]], medications: dict[str, r.Medication]
 ) -> tuple[Medication, ...]:
     """What the patient takes or took; the same drug from several resources is one, with all sources."""
-    merged: dict[tuple[str, tuple[str, ...]], Medication] = {}
+    mentions: dict[tuple[str, tuple[str, ...]], list[tuple[str, bool, datetime | None]]] = {}
+    rxnorm: dict[tuple[str, tuple[str, ...]], str | None] = {}
     for reference, sent in pairs:
-        if sent.status in _NOT_TAKEN or not build.is_ours(reference, sent.subject):
+        subject = sent.subject
+        if sent.status in _NOT_TAKEN or (
+            subject is not None
+            and subject.reference != build.patient_reference
+            and not build.is_ours(reference, subject)
+        ):
             continue
         if isinstance(sent, r.MedicationRequest):
             if sent.doNotPerform:
@@ -109,19 +115,23 @@ def read_medications(
         label = drug.label if drug is not None else _label(concept, "?")
         atc = drug.atc if drug is not None else ()
         time = build.time(written, reference, "authoredOn")
-        active = sent.status in _TAKEN_NOW
-        key = (label.casefold(), atc)
-        kept = merged.get(key)
-        if kept is None:
-            rxnorm = drug.rxnorm if drug is not None else None
-            rxnorm = next((code for system, code in _pairs(concept) if system == RXNORM), rxnorm)
-            merged[key] = Medication(label, active, (reference,), rxnorm, atc, time)
-        else:
-            newest = max((t for t in (kept.time, time) if t is not None), default=None)
-            merged[key] = Medication(
-                kept.label, kept.active or active, (*kept.sources, reference), kept.rxnorm, atc, newest
+        mentions.setdefault((label, atc), []).append((reference, sent.status in _TAKEN_NOW, time))
+        if (label, atc) not in rxnorm:
+            coded = next((code for system, code in _pairs(concept) if system == RXNORM), None)
+            rxnorm[label, atc] = coded or (drug.rxnorm if drug is not None else None)
+    return tuple(
+        [
+            Medication(
+                label,
+                any(active for _, active, _ in said),
+                tuple(dict.fromkeys(reference for reference, _, _ in said)),
+                rxnorm[label, atc],
+                atc,
+                max((time for _, _, time in said if time is not None), default=None),
             )
-    return tuple(merged.values())
+            for (label, atc), said in mentions.items()
+        ]
+    )
 
 
 def read_allergies(build: Build, pairs: Iterable[tuple[str, r.AllergyIntolerance]]) -> tuple[Allergy, ...]:
