@@ -6,13 +6,15 @@ Puts the pieces together and does nothing else.  `create_app` is the one way to 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import structlog
 from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.routing import Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cds_server.api import endpoints as simple_form
 from cds_server.audit import AuditTrail
@@ -23,7 +25,7 @@ from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
 from cds_server.feedback.store import FeedbackStore
 from cds_server.fhir_api import endpoints as fhir_api
-from cds_server.middleware import BodyLimit, Cors, RequestBoundary
+from cds_server.middleware import BodyLimit, Budget, Cors, RequestBoundary
 from cds_server.monitoring import endpoints as monitoring
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
@@ -32,6 +34,23 @@ from cds_server.state import House, Knowledge
 from hooks.cards import CardSettings
 
 _log = structlog.get_logger(__name__)
+
+
+class Application(FastAPI):
+    """The FastAPI application, with a short way for hook calls.
+
+    They are raw ASGI endpoints that need none of the framework's layers between; the same boundary, CORS
+    and body limit surround both ways.
+    """
+
+    hook_calls: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith("/cds-services"):
+            scope["app"] = self
+            await self.hook_calls(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock: Clock = utc_now) -> FastAPI:
@@ -55,7 +74,7 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         finally:
             await house.close()
 
-    app = FastAPI(
+    app = Application(
         title="cds-server",
         summary="FHIR-native clinical decision support over CDS Hooks",
         description=(
@@ -66,18 +85,20 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         redirect_slashes=False,
     )
     app.state.house = house
-    # Hook calls first: routes are tried in order.
-    app.router.routes[:0] = [*cds_hooks.routes(house), *fhir_api.routes(house), *monitoring.routes(house)]
+    app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house)]
     app.include_router(simple_form.router(house))
     app.add_exception_handler(HTTPException, _to_the_boundary)
+    limit: dict[str, Any] = {
+        "max_bytes": settings.max_body_bytes,
+        "large_bytes": settings.inline_body_bytes,
+        "budget": Budget(settings.in_flight_bytes),
+    }
+    cors: dict[str, Any] = {"origins": settings.allowed_origins, "local": settings.local_origins_allowed}
+    hook_router = Router(cds_hooks.routes(house), redirect_slashes=False)
+    app.hook_calls = RequestBoundary(Cors(BodyLimit(hook_router, **limit), **cors))
     # Added last is outermost.
-    app.add_middleware(
-        BodyLimit,
-        max_bytes=settings.max_body_bytes,
-        large_bytes=settings.inline_body_bytes,
-        budget_bytes=settings.in_flight_bytes,
-    )
-    app.add_middleware(Cors, origins=settings.allowed_origins, local=settings.local_origins_allowed)
+    app.add_middleware(BodyLimit, **limit)
+    app.add_middleware(Cors, **cors)
     app.add_middleware(RequestBoundary)
     return app
 

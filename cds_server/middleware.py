@@ -177,11 +177,11 @@ class BodyLimit:
     network holds it back, so that many large charts at once do not fill the worker's memory.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, large_bytes: int, budget_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, large_bytes: int, budget: Budget) -> None:
         self._app = app
         self._max = max_bytes
         self._large = large_bytes
-        self._budget = Budget(budget_bytes)
+        self._budget = budget
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
