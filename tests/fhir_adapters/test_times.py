@@ -52,5 +52,7 @@ def test_any_instant_survives_its_offset(moment: datetime, hours: int) -> None:
         ("unknown", (None, "unknown")),
     ],
 )
-def test_age_is_counted_in_days_with_its_precision(birth: str | None, expected: tuple[int | None, str]) -> None:
+def test_age_is_counted_in_days_with_its_precision(
+    birth: str | None, expected: tuple[int | None, str]
+) -> None:
     assert age_days(birth, NOON) == expected
