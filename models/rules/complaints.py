@@ -21,6 +21,8 @@ COLUMNS = ("kind", "code", "label", "level", "source")
 # A problem-list entry speaks of this visit only when it was recorded this recently.
 # grade C: estimate of this project.
 RECENT_PROBLEM = timedelta(hours=48)
+# Triage level of what the table does not grade. grade C: estimate of this project.
+UNGRADED = 4
 
 
 class Complaint(msgspec.Struct, frozen=True, gc=False):
@@ -86,7 +88,7 @@ class ComplaintRisk:
         for finding in chart.findings:
             if finding.state == "absent" or (finding.time is not None and finding.time < since):
                 continue
-            found.append(Complaint(by_hpo.get(finding.hpo, 4), finding))
+            found.append(Complaint(by_hpo.get(finding.hpo, UNGRADED), finding))
         for problem in chart.problems:
             if problem.status not in ("active", "uncertain"):
                 continue
@@ -102,6 +104,10 @@ class ComplaintRisk:
                 if level is not None:
                     found.append(Complaint(level, problem))
                     break
+            else:
+                # Nobody has graded it, but it is why the patient is here; a mere contact (Z) is not.
+                if not code.startswith("Z"):
+                    found.append(Complaint(UNGRADED, problem))
         found.sort(key=_level)
         return found
 

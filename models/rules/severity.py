@@ -24,8 +24,10 @@ Situation = Literal[
     "chronic-stable",
     "symptoms-disease",
     "symptoms-discomfort",
+    "not-understood",
     "nothing",
 ]
+_SAID_TO_BE_WRONG = ("Condition/", "Encounter/")
 Probabilities = tuple[float, float, float, float, float]
 
 
@@ -110,9 +112,11 @@ class SeverityRules:
             grave = symptoms[0].level <= self._disease_level
             if chronic and not grave:
                 return "chronic-symptomatic"
-            if grave or len(symptoms) >= self._disease_findings:
-                return "symptoms-disease"
-            return "symptoms-discomfort"
+            many = len(symptoms) >= self._disease_findings
+            return "symptoms-disease" if grave or many else "symptoms-discomfort"
+        # Something is said to be wrong that no table knows: that is not health.
+        if any(entry.reference.startswith(_SAID_TO_BE_WRONG) for entry in chart.unmapped):
+            return "chronic-symptomatic" if chronic else "not-understood"
         return "chronic-stable" if chronic else "nothing"
 
     def probabilities(self, situation: Situation) -> tuple[Severity, Probabilities]:

@@ -27,7 +27,7 @@ from rule_charts import (
     value,
 )
 
-from fhir_adapters.chart import CodedValue, Encounter, PatientChart, Procedure, Subject
+from fhir_adapters.chart import CodedValue, Encounter, PatientChart, Procedure, Subject, Unmapped
 from models.assessment import SEVERITIES, Assessment
 from models.engine import Engine
 from models.policy import PolicySettings
@@ -302,3 +302,15 @@ def test_wrong_severity_probabilities_are_refused(wrong: list[float]) -> None:
     raw["situation"][0]["probabilities"] = wrong
     with pytest.raises(RulesInvalid, match=r"severity\.toml: immediate"):
         SeverityRules.from_data(raw, frozenset())
+
+
+def test_an_injury_nobody_has_graded_is_not_health() -> None:
+    assessed = ENGINE.assess(chart(*vitals(), problem("T14.90", role="complaint")))
+    assert assessed.severity != "no-disease"
+    assert not assessed.immediate
+
+
+def test_a_complaint_that_could_not_be_understood_is_not_health() -> None:
+    unread = (Unmapped("Encounter/e", "text", ""), Unmapped("Observation/o", "http://loinc.org", "0-0"))
+    assert ENGINE.assess(chart(*vitals(), unmapped=unread)).severity == "mild-discomfort"
+    assert ENGINE.assess(chart(*vitals(), unmapped=unread[1:])).severity == "no-disease"
