@@ -17,6 +17,7 @@ from starlette.routing import Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from cds_server.api import endpoints as simple_form
+from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
@@ -83,15 +84,20 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         ),
         lifespan=lifespan,
         redirect_slashes=False,
+        # The framework's pages load their scripts from other hosts; `cds_server.api.page` needs none.
+        docs_url=None,
+        redoc_url=None,
     )
     app.state.house = house
     app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house)]
     app.include_router(simple_form.router(house))
+    app.router.routes.append(documentation_route(app.openapi()))
     app.add_exception_handler(HTTPException, _to_the_boundary)
     limit: dict[str, Any] = {
         "max_bytes": settings.max_body_bytes,
         "large_bytes": settings.inline_body_bytes,
         "budget": Budget(settings.in_flight_bytes),
+        "seconds": settings.body_timeout_ms / 1000,
     }
     cors: dict[str, Any] = {"origins": settings.allowed_origins, "local": settings.local_origins_allowed}
     hook_router = Router(cds_hooks.routes(house), redirect_slashes=False)

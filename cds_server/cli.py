@@ -7,6 +7,7 @@ this process, with its database and its audit trail, only without a socket in be
 import asyncio
 import json
 import sys
+import textwrap
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -35,6 +36,17 @@ db = typer.Typer(
 )
 app.add_typer(db, name="db")
 
+
+def _settings_help() -> str:
+    """Every setting by its name in the environment, with default and meaning (``\\b`` keeps the lines)."""
+    paragraphs = ["Settings (in the TOML file named by CDS_CONFIG: without CDS_, in lower case):"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, "") else f"  [default: {field.default}]"
+        meaning = textwrap.wrap(field.description or "", 72, initial_indent="    ", subsequent_indent="    ")
+        paragraphs.append("\n".join(["\b", f"CDS_{name.upper()}{default}", *meaning]))
+    return "\n\n".join(paragraphs)
+
+
 SERVICE_OF_HOOK = {"patient-view": "diagnostic-assessment", "order-select": "order-review"}
 
 UrlOption = Annotated[
@@ -52,9 +64,9 @@ JsonOption = Annotated[
 ]
 
 
-@app.command()
+@app.command(epilog=_settings_help())
 def serve() -> None:
-    """Start the server (address, workers, limits: CDS_HOST, CDS_PORT, CDS_WORKERS ... in the environment)."""
+    """Start the server; everything about it is set by the environment or a TOML file, listed below."""
     from cds_server.serve import run  # noqa: PLC0415 - the client commands need no server
 
     run(_settings())

@@ -56,6 +56,10 @@ class BodyTooLarge(Refused):
     """More bytes than the site allows."""
 
 
+class BodyTooSlow(Refused):
+    """The body did not arrive in the time the site allows."""
+
+
 class PrefetchIncomplete(Refused):
     """Data without which there is no assessment was neither sent nor could be fetched (CDS Hooks: 412)."""
 
@@ -80,6 +84,7 @@ _STATUS: Mapping[type[Refused], tuple[int, str]] = {
     MethodWrong: (405, "not-supported"),
     ContentTypeWrong: (415, "not-supported"),
     BodyTooLarge: (413, "too-long"),
+    BodyTooSlow: (408, "timeout"),
     PrefetchIncomplete: (412, "required"),
     PatientMismatch: (422, "business-rule"),
     PatientUnclear: (422, "business-rule"),
@@ -118,7 +123,7 @@ def answer_for(error: Exception) -> tuple[int, bytes, dict[str, str]]:
         headers["Allow"] = refusal.allowed
     elif isinstance(refusal, Unavailable):
         headers["Retry-After"] = "1"
-    elif isinstance(refusal, BodyTooLarge):
+    elif isinstance(refusal, BodyTooLarge | BodyTooSlow):
         headers["Connection"] = "close"  # the rest of the body is not worth reading
     return status, outcome(code, refusal.reason, refusal.expression), headers
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cds_server.errors import BodyTooLarge, answer_for, refusal_for
+from cds_server.errors import BodyTooLarge, BodyTooSlow, answer_for, refusal_for
 from cds_server.http import FHIR_JSON, Answer, send_answer
 
 _log = structlog.get_logger(__name__)
@@ -23,14 +23,13 @@ _METHODS = b"GET, POST, HEAD, OPTIONS"
 _REQUEST_HEADERS = b"authorization, content-type, accept, accept-language, x-request-id"
 _EXPOSED = b"X-Request-Id, Retry-After, Location"
 
-# The interactive documentation loads scripts, everything else is data that must never be rendered.
 _SECURITY: tuple[tuple[bytes, bytes], ...] = (
     (b"x-content-type-options", b"nosniff"),
     (b"cache-control", b"no-store"),
     (b"referrer-policy", b"no-referrer"),
+    # No answer loads anything, the documentation page included.
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
 )
-_NO_CONTENT = (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'")
-_DOCUMENTATION = ("/docs", "/redoc")
 
 
 class RequestBoundary:
@@ -49,7 +48,6 @@ class RequestBoundary:
             return
         request_id = _request_id(scope)
         scope["cds.request_id"] = request_id.decode()
-        documentation = scope["path"].startswith(_DOCUMENTATION)
         started = False
 
         async def with_headers(message: Message) -> None:
@@ -59,8 +57,6 @@ class RequestBoundary:
                 headers = message["headers"] = list(message.get("headers", ()))
                 headers.append((b"x-request-id", request_id))
                 headers.extend(_SECURITY)
-                if not documentation:
-                    headers.append(_NO_CONTENT)
             await send(message)
 
         try:
@@ -173,15 +169,21 @@ class Budget:
 class BodyLimit:
     """Refuses bodies over the limit: at once when the length is declared, else while they stream in.
 
+    All of a body must arrive within `seconds`, which begin when it is its turn to be read.
+
     A large body (over `large_bytes`) is not read before the budget has room for it: until then the
-    network holds it back, so that many large charts at once do not fill the worker's memory.
+    network holds it back, so that many large charts at once do not fill the worker's memory.  Its room
+    is free again when its answer begins: who sends or reads slowly keeps no one else waiting.
     """
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, large_bytes: int, budget: Budget) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, large_bytes: int, budget: Budget, seconds: float
+    ) -> None:
         self._app = app
         self._max = max_bytes
         self._large = large_bytes
         self._budget = budget
+        self._seconds = seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -198,25 +200,46 @@ class BodyLimit:
         if declared > self._large:
             await self._budget.acquire(declared)
             held = declared
+        now = asyncio.get_running_loop().time
+        deadline: float | None = now() + self._seconds
+
+        def let_go() -> None:
+            nonlocal held
+            if held:
+                amount, held = held, 0
+                self._budget.release(amount)
 
         async def counted() -> Message:
-            nonlocal taken, held
-            message = await receive()
+            nonlocal taken, held, deadline
+            try:
+                async with asyncio.timeout_at(deadline):
+                    message = await receive()
+            except TimeoutError:
+                raise BodyTooSlow("the body did not arrive in time") from None
             if message["type"] == "http.request":
+                if not message.get("more_body", False):
+                    deadline = None  # what is still received is only that the caller went away
                 taken += len(message.get("body", b""))
                 if taken > self._max:
                     raise self._refusal()
                 if taken > self._large and not held:
                     # Its length was not declared: it may yet become as large as is allowed.
+                    waited = now()
                     await self._budget.acquire(self._max)
                     held = self._max
+                    if deadline is not None:
+                        deadline += now() - waited
             return message
 
-        try:
-            await self._app(scope, counted, send)
-        finally:
+        async def letting_go(message: Message) -> None:
             if held:
-                self._budget.release(held)
+                let_go()
+            await send(message)
+
+        try:
+            await self._app(scope, counted, letting_go)
+        finally:
+            let_go()
 
     def _refusal(self) -> BodyTooLarge:
         return BodyTooLarge(f"the body is larger than {self._max} bytes")

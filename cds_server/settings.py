@@ -27,7 +27,13 @@ CONFIG_VARIABLE = "CDS_CONFIG"
 class Settings(BaseSettings):
     """The settings of one server process; immutable."""
 
-    model_config = SettingsConfigDict(env_prefix="CDS_", extra="forbid", frozen=True, env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_prefix="CDS_",
+        extra="forbid",
+        frozen=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,  # keys and passwords are among them
+    )
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="TCP port to listen on.")
@@ -109,6 +115,15 @@ class Settings(BaseSettings):
         description=(
             "Bytes of large bodies (over CDS_INLINE_BODY_BYTES) held at one time; further ones wait their "
             "turn in the network, so that memory stays bounded."
+        ),
+    )
+    body_timeout_ms: int = Field(
+        default=30_000,
+        ge=100,
+        le=600_000,
+        description=(
+            "Time a request body may take to arrive, in milliseconds, counted from its turn; then the answer "
+            "is 408."
         ),
     )
     max_cards: int = Field(default=3, ge=1, le=3, description="Most cards in one answer.")

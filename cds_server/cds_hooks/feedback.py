@@ -4,7 +4,7 @@ Tolerant where the standard leaves room: an empty array, the same card twice, a 
 """
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -64,11 +64,14 @@ def _checked(item: _Item, where: str) -> FeedbackItem:
         raise RequestMalformed("expected the uuid of a card", f"{where}.card")
     if item.outcome not in _OUTCOMES:
         raise RequestMalformed("expected accepted or overridden", f"{where}.outcome")
+    moment: datetime | None
     try:
         moment = datetime.fromisoformat(item.outcomeTimestamp)
-    except ValueError:
+        # The first and last day of the calendar have offsets that no UTC time can show (OverflowError).
+        moment = moment.astimezone(UTC) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
         moment = None
-    if moment is None or moment.tzinfo is None:
+    if moment is None:
         raise RequestMalformed("expected an RFC 3339 time in UTC", f"{where}.outcomeTimestamp")
     accepted = tuple(s.id for s in item.acceptedSuggestions or ())
     if any(not _UUID.match(suggestion) for suggestion in accepted):
