@@ -1,15 +1,19 @@
 """What operators rely on: audit before answer, health, metrics, a responsive event loop, quiet logs."""
 
-import asyncio
 import json
+import shutil
+import sqlite3
 import threading
 import time
+from contextlib import closing
 from typing import Any
 
 import httpx
 import pytest
 from audit_helpers import rows
 from server_helpers import ASSESSMENT, Running, example, minimal, outcome, without
+
+from cds_server.db.urls import sqlite_path
 
 
 def big(entries: int) -> dict[str, Any]:
@@ -69,17 +73,21 @@ def test_logs_hold_no_patient(server: Running, capfd: pytest.CaptureFixture[str]
 def test_no_place_for_the_audit_event_means_503_and_no_cards(start_server: Any) -> None:
     running = start_server()
     assert running.post(ASSESSMENT, minimal()).status_code == 200
-
-    async def close() -> None:
-        await running.house.trail.close()
-
-    # The trail belongs to the server's event loop.  A closed one keeps nothing, like an unusable disk.
-    loop = running.house.trail._tasks[0].get_loop()
-    asyncio.run_coroutine_threadsafe(close(), loop).result(10)
-    answer = running.post(ASSESSMENT, example("sepsis"))
-    outcome(answer, 503)
-    assert "cards" not in answer.json()
-    assert answer.headers["retry-after"]
+    spool = running.house.settings.var_dir / "spool"
+    shutil.rmtree(spool)
+    spool.write_text("a file where the directory was")
+    with closing(sqlite3.connect(sqlite_path(running.database_url), isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")  # the database is there and cannot be written
+        answer = running.post(ASSESSMENT, example("sepsis"))
+        outcome(answer, 503)
+        assert "cards" not in answer.json()
+        assert answer.headers["retry-after"]
+        outcome(running.client.get("/health/ready"), 503)
+        other.execute("ROLLBACK")
+    until = time.monotonic() + 20
+    while running.post(ASSESSMENT, minimal()).status_code != 200:
+        assert time.monotonic() < until, "the server did not recover when the database was back"
+        time.sleep(0.2)
 
 
 def test_live_and_ready(server: Running) -> None:
