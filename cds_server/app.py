@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.routing import Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
@@ -50,6 +50,8 @@ class Application(FastAPI):
         if scope["type"] == "http" and scope["path"].startswith("/cds-services"):
             scope["app"] = self
             await self.hook_calls(scope, receive, send)
+        elif scope["type"] == "lifespan":
+            await super().__call__(scope, receive, _plainly(send))
         else:
             await super().__call__(scope, receive, send)
 
@@ -141,6 +143,19 @@ async def _check_schema(database_url: str) -> None:
         _log.warning("database.away_at_start", error=type(error).__name__)
     finally:
         await engine.dispose()
+
+
+def _plainly(send: Send) -> Send:
+    """Tell an operator who forgot the migration one line; a traceback stays for what is a defect."""
+
+    async def shortened(message: Message) -> None:
+        if message["type"] == "lifespan.startup.failed":
+            _, found, reason = message["message"].strip().rpartition("\n")[2].partition("SchemaOutdated: ")
+            if found:
+                message = {**message, "message": reason}
+        await send(message)
+
+    return shortened
 
 
 async def _to_the_boundary(_: Request, error: Exception) -> NoReturn:

@@ -188,7 +188,7 @@ def _ask(
     if offline:
         _upgrade(settings)
         return asyncio.run(_in_process(settings, request))
-    base = (url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    base = (url or settings.local_url).rstrip("/")
     if urlsplit(base).scheme not in ("http", "https"):
         _fail(f"--url {base}: expected something like http://127.0.0.1:8000")
 

@@ -85,7 +85,7 @@ def run(settings: Settings) -> None:
 def greeting(settings: Settings) -> str:
     """What to try next."""
     base = settings.base_url
-    local = f"http://127.0.0.1:{settings.port}" if settings.on_loopback else base
+    local = settings.local_url if settings.on_loopback else base
     return f"""
 cds-server is listening on {settings.host}:{settings.port}
 

@@ -165,6 +165,11 @@ class Settings(BaseSettings):
     def _lower(cls, value: object) -> object:
         return value.lower() if isinstance(value, str) else value
 
+    @field_validator("host")
+    @classmethod
+    def _bare(cls, value: str) -> str:
+        return value.strip("[]")  # an IPv6 address is often written as in a URL
+
     @field_validator("public_base_url")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
@@ -221,7 +226,7 @@ class Settings(BaseSettings):
         if self.host == "localhost":
             return True
         try:
-            return ip_address(self.host.strip("[]")).is_loopback
+            return ip_address(self.host).is_loopback
         except ValueError:
             return False
 
@@ -247,6 +252,12 @@ class Settings(BaseSettings):
         """The public base URL, or the address listened on."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return self.public_base_url or f"http://{host}:{self.port}"
+
+    @property
+    def local_url(self) -> str:
+        """Where a command on this machine reaches the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.host, self.host)  # noqa: S104 compared, not bound
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
 def _split(text: str) -> list[str]:

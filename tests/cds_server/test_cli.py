@@ -93,3 +93,10 @@ def test_a_refused_request_shows_the_field(run, tmp_path: Path) -> None:  # type
     path.write_text(json.dumps(request))
     done = run("call", "--offline", str(path))
     assert done.returncode == 1 and "context.patientId" in done.stdout
+
+
+def test_serving_without_a_database_says_what_to_type_and_shows_no_traceback(run) -> None:  # type: ignore[no-untyped-def]
+    done = run("serve", CDS_PORT="18999")
+    assert done.returncode != 0
+    assert "cds-server db upgrade" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr

@@ -142,3 +142,19 @@ def test_a_worker_loads_no_build_time_or_command_line_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("host", ["::1", "[::1]"])
+def test_an_ipv6_address_may_stand_in_brackets_and_links_have_them(host: str) -> None:
+    settings = Settings(host=host, port=8123)
+    assert settings.host == "::1"
+    assert settings.on_loopback
+    assert settings.base_url == "http://[::1]:8123"
+    assert settings.local_url == "http://[::1]:8123"
+
+
+def test_the_local_commands_ask_this_machine_when_all_addresses_are_listened_on() -> None:
+    open_to_all = Settings(host="0.0.0.0", client_auth="off", allow_unauthenticated=True)
+    assert open_to_all.local_url == "http://127.0.0.1:8000"
+    six = Settings(host="::", client_auth="off", allow_unauthenticated=True)
+    assert six.local_url == "http://[::1]:8000"

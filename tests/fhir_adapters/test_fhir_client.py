@@ -168,6 +168,16 @@ async def test_retry_after_may_be_a_date(client: FhirClient, ehr: Standin) -> No
     assert ids(await client.fetch(access(ehr), [CONDITIONS])) == ["at-last"]
 
 
+@pytest.mark.parametrize(
+    "hostile", [f"Mon, 01 Jan {'9' * 20} 00:00:00 GMT", f"Mon, 01 Jan 2026 00:00:00 +{'9' * 17}", "soon"]
+)
+async def test_a_retry_after_of_nonsense_harms_nothing(
+    client: FhirClient, ehr: Standin, hostile: str
+) -> None:
+    ehr.on("Condition", busy(1, 503, {"Retry-After": hostile}))
+    assert ids(await client.fetch(access(ehr), [CONDITIONS])) == ["at-last"]
+
+
 async def test_a_wait_beyond_the_budget_is_not_waited(client: FhirClient, ehr: Standin) -> None:
     ehr.on("Condition", busy(1, 429, {"Retry-After": "3600"}))
     began = time.monotonic()
