@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 from audit_helpers import rows
 from fhir.resources.R4B import get_fhir_model_class
-from fhir_standin import Standin, bundle, condition, slow, status
+from fhir_standin import Standin, bundle, condition, redirecting, serving, slow, status
 from markdown_it import MarkdownIt
 from server_helpers import (
     ASSESSMENT,
@@ -478,6 +478,23 @@ def test_F6_a_server_that_is_not_on_the_allow_list_is_not_asked(start_server: An
     assert "allow list" in outcome(running.post(ASSESSMENT, request), 412)["diagnostics"]
     assert running.post(ASSESSMENT, request | {"prefetch": minimal()["prefetch"]}).status_code == 200
     assert ehr.requests == []
+
+
+def test_F6_neither_a_redirect_nor_a_foreign_next_link_is_followed(server: Running, ehr: Standin) -> None:
+    elsewhere = Standin()
+    with serving(elsewhere.app) as other:
+        ehr.on("Observation", redirecting(lambda: other))
+        paged = {
+            "resourceType": "Bundle",
+            "type": "searchset",
+            "link": [{"relation": "next", "url": f"{other}/fhir/Condition?page=2"}],
+            "entry": [{"resource": condition("first")}],
+        }
+        request = with_member(minimal(), paged, "prefetch", "conditions")
+        request |= {"fhirServer": f"{ehr.url}/fhir", "fhirAuthorization": {"access_token": "t-9"}}
+        assert server.post(ASSESSMENT, request).status_code == 200
+    assert any("/Observation" in url for url, _ in ehr.requests)
+    assert elsewhere.requests == []
 
 
 def test_F6_a_slow_server_costs_the_time_budget_and_no_more(start_server: Any, ehr: Standin) -> None:
