@@ -14,6 +14,13 @@ from fhir_adapters.text_tables import Concept, Sites
 from fhir_adapters.text_tokens import AND, COMMA, OR, SENTENCE, Tokens, look_up_key, stem
 from fhir_adapters.text_typos import Corrector
 
+_HA = "ha"
+# Endings of Spanish participles (folded), and the irregular ones that stay short.
+_PARTICIPLE = ("ado", "ido")
+_IRREGULAR = frozenset(
+    {"abierto", "cubierto", "dicho", "escrito", "hecho", "muerto", "puesto", "roto", "visto", "vuelto"}
+)
+
 _Known = str | tuple[Concept, ...]
 
 
@@ -24,6 +31,7 @@ class Lexicon:
         "_by_key",
         "_corrector",
         "_cues",
+        "_english",
         "_fillers",
         "_inert",
         "_modifiers",
@@ -54,6 +62,7 @@ class Lexicon:
         self._time = words["time"]
         self._negators = keys.negators
         self._spanish = words["spanish"]
+        self._english = words["english"]
         self._cues = cue_words
         self.dotted = words["dotted"]
         self.slashed = words["slashed"]
@@ -173,6 +182,8 @@ class Lexicon:
         """Whether a phrase with this guard (see `Concept`) may count where it stands."""
         if not guard:
             return True
+        if guard == "not-spanish" and tokens.words[first] == _HA and not self._is_headache(tokens, first):
+            return False
         begin, end = first, last + 1
         limit = SENTENCE if guard == "not-spanish" else COMMA
         while begin > 0 and tokens.breaks[begin] < limit:
@@ -194,6 +205,18 @@ class Lexicon:
             ):
                 return False
         return True
+
+    def _is_headache(self, tokens: Tokens, at: int) -> bool:
+        """Whether "ha" is the abbreviation and not the Spanish auxiliary ("ha comido").
+
+        In small letters only alone or beside an English word; in capitals unless a participle follows.
+        """
+        words = tokens.words
+        if at + 1 < len(words) and (words[at + 1].endswith(_PARTICIPLE) or words[at + 1] in _IRREGULAR):
+            return False
+        if len(words) == 1 or tokens.text[tokens.starts[at] : tokens.ends[at]].isupper():
+            return True
+        return not self._english.isdisjoint(words)
 
 
 def _add_hpo_names(by_key: dict[str, _Known], ontology: Ontology, words: dict[str, frozenset[str]]) -> None:

@@ -23,7 +23,7 @@ CUE_KINDS = frozenset(
     {"negation", "uncertain", "history", "after", "family", "conditional", "pseudo", "terminator", "now"}
 )
 WORD_KINDS = frozenset(
-    {"filler", "modifier", "time", "negator", "stop", "spanish", "dotted", "prose"}
+    {"filler", "modifier", "time", "negator", "stop", "spanish", "english", "dotted", "prose"}
     | {"slashed", "inert", "radiating"}
 )
 _PHRASE_KINDS = frozenset({"stop", "inert"})

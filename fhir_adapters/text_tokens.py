@@ -35,7 +35,7 @@ class Tokens(NamedTuple):
 
     `words` are folded, `stems` further reduced for look-up, `starts`/`ends` their places in the text,
     `breaks` the break before each word, `asked` whether a question mark touches it: -1 before,
-    1 after, 0 not.
+    1 after, 0 not.  `text` is what was cut.
     """
 
     words: list[str]
@@ -44,6 +44,7 @@ class Tokens(NamedTuple):
     ends: list[int]
     breaks: list[int]
     asked: list[int]
+    text: str = ""
 
 
 def fold(word: str) -> str:
@@ -117,7 +118,7 @@ def tokenize(text: str, dotted: Collection[str] = (), slashed: Collection[str] =
         breaks.append(gap)
         asked.append(question)
         gap, question = NO_BREAK, 0
-    return Tokens(words, stems, starts, ends, breaks, asked)
+    return Tokens(words, stems, starts, ends, breaks, asked, text)
 
 
 def _slashed_at(text: str, start: int) -> str:
