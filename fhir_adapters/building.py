@@ -105,7 +105,11 @@ class Build:
         if subject is None or subject.reference in self.ours:
             return True
         sent = subject.reference or ""
-        if self.full_urls.get(sent) == self.patient_reference or _same_resource(sent, self.patient_reference):
+        if self.full_urls.get(sent) == self.patient_reference or (
+            _same_resource(sent, self.patient_reference)
+            # A Patient without an id goes by its fullUrl, of which "Patient/p" is the end.
+            or (sent.startswith("Patient/") and _same_resource(self.patient_reference, sent))
+        ):
             self.ours.add(sent)
             return True
         self.issues.append(ReadIssue("other-patient", reference, "subject"))

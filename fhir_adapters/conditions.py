@@ -31,7 +31,7 @@ _OF_NOW = frozenset(STATUS_OF.values())
 _AGE_UNITS = {"a": 365.25, "mo": 30.4375, "wk": 7.0, "d": 1.0, "h": 1 / 24, "min": 1 / 1440}
 
 
-def _codes(concept: r.Status | None) -> tuple[str, ...]:
+def codes_of(concept: r.Status | None) -> tuple[str, ...]:
     """The codes of a status; its text where it has none (sent by small systems)."""
     if concept is None:
         return ()
@@ -49,7 +49,7 @@ def _codes(concept: r.Status | None) -> tuple[str, ...]:
 def _state(verification: r.Status | None) -> State | None:
     """What a verificationStatus says; `None` for an entry made in error.  Of several codes the last known."""
     state: State | None = "present"
-    for code in _codes(verification):
+    for code in codes_of(verification):
         state = _STATES.get(code, state)
     return state
 
@@ -74,8 +74,10 @@ def read_conditions(
         if state is None:
             continue
         history: ProblemStatus | None = None
-        for code in _codes(condition.clinicalStatus):
+        for code in codes_of(condition.clinicalStatus):
             history = _HISTORY.get(code, history)
+        if condition.clinicalStatus is None and _abated(build, reference, condition):
+            history = "resolved"
         period = condition.onsetPeriod
         onset_text = condition.onsetDateTime or (period.start if period is not None else None)
         onset = build.time(onset_text, reference, "onset")
@@ -90,7 +92,22 @@ def read_conditions(
             # Over, and nobody says since when: background, as the problem list has it.
             role = "problem-list"
         onset_age = _onset_age(build, condition, onset)
-        _read_concept(build, reference, condition.code, state, history, role, time, onset_age)
+        read_concept(build, reference, condition.code, state, history, role, time, onset_age)
+
+
+def _abated(build: Build, reference: str, condition: r.Condition) -> bool:
+    """Whether it ended by the chart's moment.  Asked only where no clinicalStatus says it: con-4 of R4
+    makes an abated Condition inactive, resolved or in remission."""
+    period = condition.abatementPeriod
+    text = condition.abatementDateTime or (period.end if period is not None else None)
+    if text is not None:
+        ended = build.time(text, reference, "abatement")
+        return ended is not None and ended <= build.at
+    age = condition.abatementAge
+    days = _AGE_UNITS.get(age.code or age.unit or "") if age is not None else None
+    if age is None or age.value is None or days is None or build.age_days is None:
+        return False
+    return age.value * days <= build.age_days
 
 
 def _onset_age(build: Build, condition: r.Condition, onset: datetime | None) -> int | None:
@@ -103,7 +120,7 @@ def _onset_age(build: Build, condition: r.Condition, onset: datetime | None) -> 
     return max(0, build.age_days - (build.at - onset).days)
 
 
-def _read_concept(
+def read_concept(
     build: Build,
     reference: str,
     code: r.CodeableConcept | None,
@@ -113,6 +130,7 @@ def _read_concept(
     time: datetime | None,
     onset_age_days: int | None = None,
 ) -> None:
+    """One concept by its codings, else by its text; what nobody knows is counted as unmapped."""
     if code is None:
         build.issues.append(ReadIssue("missing-code", reference, "code"))
         return
@@ -183,7 +201,7 @@ def read_reasons(build: Build, pairs: list[tuple[str, r.Encounter]], current: st
         start = encounter.period.start if encounter.period is not None else None
         time = build.time(start, reference, "period.start")
         for reason in encounter.reasonCode or ():
-            _read_concept(build, reference, reason, "present", None, "complaint", time)
+            read_concept(build, reference, reason, "present", None, "complaint", time)
 
 
 def read_family_history(build: Build, pairs: list[tuple[str, r.FamilyMemberHistory]]) -> None:
@@ -191,7 +209,7 @@ def read_family_history(build: Build, pairs: list[tuple[str, r.FamilyMemberHisto
     for reference, history in pairs:
         if history.status == "entered-in-error" or not build.is_ours(reference, history.patient):
             continue
-        relationship = next(iter(_codes(history.relationship)), "FAMMEMB").upper()
+        relationship = next(iter(codes_of(history.relationship)), "FAMMEMB").upper()
         for condition in history.condition or ():
             if condition.code is None:
                 build.issues.append(ReadIssue("missing-code", reference, "condition.code"))
@@ -203,7 +221,9 @@ def read_family_history(build: Build, pairs: list[tuple[str, r.FamilyMemberHisto
                         FamilyCondition(relationship, found.label, (reference,), found.hpo, found.icd10cm)
                     )
                 continue
-            matches = build.match(condition.code.text)
+            code = condition.code
+            text = code.text or next((c.display for c in code.coding or () if c.display), None)
+            matches = build.match(text)
             for match in matches:
                 if match.state == "present":
                     build.family.append(

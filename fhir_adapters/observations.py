@@ -5,18 +5,28 @@ straight into the bucket of its analyte (`fhir_adapters.series`).  It never gues
 knows and a value that no living patient has are set aside as read issues.
 """
 
+import re
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from fhir_adapters import resources as r
 from fhir_adapters.building import STATUS_OF, Build
-from fhir_adapters.chart import CodedValue, ProblemStatus, ReadIssue, State, Unmapped
+from fhir_adapters.chart import CodedValue, ReadIssue, State, Unmapped
+from fhir_adapters.conditions import read_concept
 from fhir_adapters.series import LONG_AGO, Bucket, Carrier
 from fhir_adapters.terminology.analytes import Analyte
 
 LOINC = "http://loinc.org"
 # https://hl7.org/fhir/R4/valueset-observation-status.html: these carry no result to act on.
+# A result dated further ahead than this is a slip of the date (a day, as clocks and time zones differ).
+_AHEAD = timedelta(days=1)
+_WRITTEN = re.compile(
+    r"\s*(<=|>=|<|>)?\s*(\d{1,9}(?:\.\d{1,9}|,\d{1,2}|,\d{4,9})?)\s*([^\W\d_%][^\s]{0,38}|[%/][^\s]{0,38})?\s*"
+)
 _NO_RESULT = frozenset({"entered-in-error", "cancelled", "registered", "unknown"})
+
+
+_YES, _NO = frozenset({"positive", "yes"}), frozenset({"negative", "no"})
 
 
 class _Buckets:
@@ -84,6 +94,9 @@ def read_observations(build: Build, pairs: Iterable[tuple[str, r.Observation]]) 
                 _read_symptom(build, reference, observation, code)
             else:
                 build.issues.append(ReadIssue("missing-code", reference, "code"))
+            if observation.component:
+                # A panel under a local code: its parts have codes of their own.
+                _take_components(build, buckets, reference, observation, None)
             continue
         known += 1
         if observation.component:
@@ -100,13 +113,15 @@ def read_observations(build: Build, pairs: Iterable[tuple[str, r.Observation]]) 
     build.coded_total += known
     for loinc, bucket in buckets.canonical.items():
         if bucket.rows:
-            build.measurements[loinc] = bucket.series()
+            series = bucket.series(build.at + _AHEAD)
+            if series:
+                build.measurements[loinc] = series
         if bucket.coded:
             _fill_coded(build, bucket.analyte, bucket.coded)
 
 
 def _take_components(
-    build: Build, buckets: _Buckets, reference: str, observation: r.Observation, panel: Analyte
+    build: Build, buckets: _Buckets, reference: str, observation: r.Observation, panel: Analyte | None
 ) -> None:
     for component in observation.component or ():
         code = component.code
@@ -118,7 +133,7 @@ def _take_components(
                     break
         if bucket is None:
             # The items of a questionnaire that is known to carry nothing for us are not news.
-            if panel.kind != "note" and code is not None:
+            if (panel is None or panel.kind != "note") and code is not None:
                 build.resolve(code, reference)
         elif bucket.quantity and component.valueQuantity is not None:
             bucket.take(reference, component, component.valueQuantity, _time(build, reference, observation))
@@ -136,8 +151,22 @@ def _take_other(
         if carrier.valueInteger is not None:
             quantity = r.Quantity(value=float(carrier.valueInteger))
             bucket.take(reference, carrier, quantity, _time(build, reference, observation))
+        elif carrier.valueString and (written := _written_quantity(carrier.valueString)) is not None:
+            # The carrier keeps it: a comparator is looked up there.
+            carrier.valueQuantity = written
+            bucket.take(reference, carrier, written, _time(build, reference, observation))
         elif carrier is not observation or not observation.component:
             _no_value(build, bucket.analyte, reference, carrier)
+
+
+def _written_quantity(text: str) -> r.Quantity | None:
+    """``"<0.01 ng/mL"`` as laboratories send it in valueString; `None` when it is not one number and a
+    unit, or when a comma might part thousands ("1,234")."""
+    found = _WRITTEN.fullmatch(text)
+    if found is None:
+        return None
+    comparator, number, unit = found.groups()
+    return r.Quantity(float(number.replace(",", ".")), comparator, unit or None)
 
 
 def _time(build: Build, reference: str, observation: r.Observation) -> datetime | None:
@@ -203,9 +232,18 @@ def _answer(build: Build, analyte: Analyte, carrier: Carrier) -> str | None:
 def _read_symptom(build: Build, reference: str, observation: r.Observation, code: r.ObservationCode) -> None:
     """An Observation that is not of a known analyte: a sign or symptom stated as present or absent."""
     state = _stated(build, observation)
+    answer = observation.valueCodeableConcept
     if code.coding:
         found = build.resolve(code, reference)
-        if found is None or found.ignored or state is None:
+        if found is None or found.ignored:
+            return
+        if state is None:
+            if answer is not None:
+                coding = next((c for c in answer.coding or () if c.code), None)
+                system, sent = (coding.system, coding.code) if coding is not None else ("text", "")
+                build.unmapped.append(Unmapped(reference, system or "", sent or ""))
+            elif observation.dataAbsentReason is None:
+                build.issues.append(ReadIssue("missing-value", reference, "value[x]"))
             return
         if found.absent and state == "present":
             state = "absent"
@@ -241,14 +279,13 @@ def _stated(build: Build, observation: r.Observation) -> State | None:
         keys = {table.answer("*", c.system or "", c.code) for c in answer.coding or () if c.code}
         if answer.text:
             keys.add(table.answer_text("*", answer.text))
-        if keys & {"positive", "yes"}:
+        if keys & _YES:
             return "present"
-        return "absent" if keys & {"negative", "no"} else None
-    if (
-        observation.valueQuantity is not None
-        or observation.valueInteger is not None
-        or observation.valueString
-    ):
+        return "absent" if keys & _NO else None
+    if observation.valueString:
+        said = build.tables.analytes.answer_text("*", observation.valueString)
+        return "present" if said in _YES else "absent" if said in _NO else None
+    if observation.valueQuantity is not None or observation.valueInteger is not None:
         return None
     return None if observation.dataAbsentReason is not None else "present"
 
@@ -266,13 +303,4 @@ def read_reports(build: Build, pairs: list[tuple[str, r.DiagnosticReport]]) -> N
         sent = report.effectiveDateTime or (period.end if period is not None else None) or report.issued
         time = build.time(sent, reference, "effective")
         for conclusion in report.conclusionCode:
-            found = build.resolve(conclusion, reference)
-            if found is None or found.ignored:
-                continue
-            if found.hpo is not None:
-                build.add_finding(
-                    found.hpo, "absent" if found.absent else "present", "encounter", reference, time
-                )
-            if found.icd10cm is not None:
-                status: ProblemStatus = "absent" if found.absent else "active"
-                build.add_problem(found.icd10cm, found.label, status, "encounter", reference, time)
+            read_concept(build, reference, conclusion, "present", None, "encounter", time)

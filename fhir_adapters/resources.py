@@ -104,6 +104,9 @@ class Condition(Resource, tag="Condition", gc=False):
     onsetDateTime: str | None = None
     onsetAge: Quantity | None = None
     onsetPeriod: Period | None = None
+    abatementDateTime: str | None = None
+    abatementAge: Quantity | None = None
+    abatementPeriod: Period | None = None
     recordedDate: str | None = None
 
 

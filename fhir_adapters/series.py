@@ -81,10 +81,16 @@ class Bucket:
             more = (carrier, conversion)
         self.rows.append((time or LONG_AGO, value, reference, more))
 
-    def series(self) -> "Series":
-        """All that was kept, newest first, undated last."""
-        self.rows.sort(key=itemgetter(0), reverse=True)
-        return Series(self.analyte, self.rows, self.units)
+    def series(self, until: datetime) -> "Series":
+        """All that was kept, newest first, undated last; what is dated after `until` is set aside."""
+        rows = self.rows
+        rows.sort(key=itemgetter(0), reverse=True)
+        if rows and rows[0][0] > until:
+            ahead = [row for row in rows if row[0] > until]
+            path = f"LOINC {self.analyte.loinc}"
+            self.issues.extend(ReadIssue("invalid-date", row[2], path, "in the future") for row in ahead)
+            rows = rows[len(ahead) :]
+        return Series(self.analyte, rows, self.units)
 
 
 class Series(Sequence[Measurement]):

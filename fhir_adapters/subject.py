@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from fhir_adapters import resources as r
 from fhir_adapters.building import Build
-from fhir_adapters.chart import CodedValue, Encounter, Measurement, Problem, Sex, Subject
+from fhir_adapters.chart import CodedValue, Encounter, Measurement, Problem, ReadIssue, Sex, Subject
 from fhir_adapters.decode import Resources
 from fhir_adapters.terminology.errors import TerminologyInvalid
 from fhir_adapters.terminology.tables import read_rows
@@ -37,6 +37,8 @@ _SETTINGS = {
 _PREGNANCY = timedelta(weeks=42)
 # Postpartum as the obstetric early-warning charts use it: six weeks.
 _POSTPARTUM = timedelta(weeks=6)
+# Days of age below which nobody is pregnant.  Grade C: estimate of this project (eight years).
+_YOUNGEST = 8 * 365
 
 
 class PatientMissing(ValueError):
@@ -135,7 +137,7 @@ class StatusCodes:
         return cls(tuple(sets["pregnant"]), tuple(sets["postpartum"]))
 
 
-def read_subject(
+def read_subject(  # noqa: PLR0912 one statement about the patient after the other
     build: Build,
     patient: r.Patient,
     codes: StatusCodes,
@@ -148,10 +150,31 @@ def read_subject(
     pregnant: bool | None = None
     postpartum: bool | None = None
     weeks: float | None = None
+    problems = tuple(problems)
+    stated_at: datetime | None = None
+    delivered = max(
+        (
+            p.time
+            for p in problems
+            if p.time is not None and p.status != "absent" and p.icd10cm.startswith(codes.postpartum)
+        ),
+        default=None,
+    )
+    days, precision = age_days(patient.birthDate, at)
+    if patient.birthDate and days is None:
+        build.issues.append(ReadIssue("invalid-date", build.patient_reference, "birthDate"))
+    # What is said of a baby's gestation or a mother's pregnancy in a child's chart is not the child's.
+    child = days is not None and days < _YOUNGEST
     for problem in problems:
+        if child:
+            break
         fresh = problem.time is None or at - problem.time <= _PREGNANCY
+        if delivered is not None and problem.time is not None and problem.time <= delivered:
+            fresh = False
         if problem.status == "active" and fresh and problem.icd10cm.startswith(codes.pregnant):
             pregnant = True
+            if problem.time is not None and (stated_at is None or problem.time > stated_at):
+                stated_at = problem.time
             if problem.icd10cm.startswith("Z3A.") and problem.icd10cm[4:6].isdigit():
                 # Z3A.20 is "20 weeks gestation" (ICD-10-CM); 00, 01 and 49 are not counts of weeks.
                 stated = int(problem.icd10cm[4:6])
@@ -161,24 +184,28 @@ def read_subject(
         if recent and problem.status != "absent" and problem.icd10cm.startswith(codes.postpartum):
             postpartum = True
     stated_values = coded.get(PREGNANCY_STATUS)
-    if stated_values:
+    if stated_values and not child:
         newest = stated_values[0]
         if newest.time is None or at - newest.time <= _PREGNANCY:
             if newest.value == "pregnant":
                 pregnant = True
-            elif newest.value == "not-pregnant" and pregnant is None:
-                pregnant = False
+            elif newest.value == "not-pregnant" and (
+                pregnant is None
+                or (newest.time is not None and stated_at is not None and newest.time > stated_at)
+            ):
+                pregnant, weeks = False, None
     gestation = measurements.get(GESTATION_WEEKS)
-    if gestation and pregnant is not False:
+    # In a man's chart a gestational age alone is a slip; a coded statement counts (he may be trans).
+    if gestation and pregnant is not False and not child and (pregnant or patient.gender != "male"):
         measured = gestation[0]
-        if measured.time is None or at - measured.time <= _PREGNANCY:
+        ended = delivered is not None and measured.time is not None and measured.time <= delivered
+        if not ended and (measured.time is None or at - measured.time <= _PREGNANCY):
             passed = (at - measured.time).days / 7 if measured.time is not None else 0.0
             weeks = measured.value + passed
             pregnant = True
     if weeks is not None and weeks > 44:
         # Counted on past any term: the pregnancy is over, and nothing in the chart says how.
         weeks, pregnant = None, None
-    days, precision = age_days(patient.birthDate, at)
     return Subject(
         patient.id or build.patient_reference,
         _SEXES.get(patient.gender, "unknown"),

@@ -14,6 +14,7 @@ import msgspec
 from fhir_adapters import resources as r
 from fhir_adapters.building import Build
 from fhir_adapters.chart import Allergy, Immunization, Medication, Order, Procedure, ReadIssue, Unmapped
+from fhir_adapters.conditions import codes_of
 from fhir_adapters.observations import LOINC
 from fhir_adapters.terminology.drugs import Drug
 
@@ -26,12 +27,45 @@ _NOT_DONE = frozenset({"entered-in-error", "not-done", "preparation"})
 _NOT_ORDERED = frozenset({"entered-in-error", "revoked", "cancelled"})
 _CRITICALITY = frozenset({"low", "high", "unable-to-assess"})
 
+# "None known" as it is typed where a code was meant; only these whole phrases count.
+# Grade C: estimate of this project (common usage; NKDA and NKA are the customary abbreviations).
+_NO_ALLERGY = frozenset(
+    {
+        "nka",
+        "nkda",
+        "nkfa",
+        "no known allergies",
+        "no known allergy",
+        "no known drug allergies",
+        "no known drug allergy",
+        "no known food allergies",
+        "no known medication allergies",
+        "no allergies",
+        "no drug allergies",
+        "none known",
+        "none",
+        "sin alergias",
+        "sin alergias conocidas",
+        "sin alergias medicamentosas",
+        "sin alergias medicamentosas conocidas",
+        "no alergias conocidas",
+        "no alergias",
+        "no ram",
+        "no amc",
+        "niega alergias",
+    }
+)
+
 _contained: msgspec.json.Decoder[Any] = msgspec.json.Decoder(r.AnyResource)
 _Prescription = r.MedicationRequest | r.MedicationStatement
 
 
 def _text(concept: r.CodeableConcept) -> str | None:
     return concept.text or next((c.display for c in concept.coding or () if c.display), None)
+
+
+def _says_none(concept: r.CodeableConcept) -> bool:
+    return " ".join((_text(concept) or "").casefold().strip(" .").split()) in _NO_ALLERGY
 
 
 def _label(concept: r.CodeableConcept | None, fallback: str) -> str:
@@ -138,10 +172,7 @@ def read_allergies(build: Build, pairs: Iterable[tuple[str, r.AllergyIntolerance
     """Recorded allergies; a refuted one and "no known allergies" stay as absent."""
     allergies = []
     for reference, sent in pairs:
-        verification = (
-            {c.code for c in (sent.verificationStatus.coding or ())} if sent.verificationStatus else set()
-        )
-        clinical = {c.code for c in (sent.clinicalStatus.coding or ())} if sent.clinicalStatus else set()
+        verification, clinical = set(codes_of(sent.verificationStatus)), set(codes_of(sent.clinicalStatus))
         if "entered-in-error" in verification or not build.is_ours(reference, sent.patient):
             continue
         if sent.code is None:
@@ -152,7 +183,12 @@ def read_allergies(build: Build, pairs: Iterable[tuple[str, r.AllergyIntolerance
         concept = None
         if drug is None:
             concept = build.resolve(sent.code, reference)
-            absent = absent or (concept is not None and concept.absent)
+            if concept is not None:
+                absent = absent or concept.absent
+            elif _says_none(sent.code):
+                absent = True
+            elif not sent.code.coding:
+                build.unmapped.append(Unmapped(reference, "text", ""))
         elif sent.code.coding:
             build.coded_total += 1
         criticality = sent.criticality if sent.criticality in _CRITICALITY else "unknown"
