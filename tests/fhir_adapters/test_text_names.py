@@ -63,8 +63,8 @@ def test_keys_of_another_release_or_of_other_word_lists_are_refused() -> None:
     "packed",
     [
         b"no gzip",
-        gzip.compress(b""),
-        gzip.compress(b"#hpo_text_keys\t1\t2\n"),
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"#hpo_text_keys\t1\t2\n", mtime=0),
         (DATA / COMPILED).read_bytes()[:-9000],
         gzip.compress(gzip.decompress((DATA / COMPILED).read_bytes()) + b"HP:0001945\n"),
         gzip.compress(gzip.decompress((DATA / COMPILED).read_bytes()) + b"HP:9999999\tfeverless\n"),
