@@ -11,8 +11,8 @@ from typing import Any
 from fhir_adapters import resources as r
 from fhir_adapters.building import Build, Tables, drain, merge_findings, merge_problems
 from fhir_adapters.chart import PatientChart
+from fhir_adapters.collected import Resources
 from fhir_adapters.conditions import read_conditions, read_family_history, read_reasons
-from fhir_adapters.decode import Resources
 from fhir_adapters.hpo import load_ontology
 from fhir_adapters.names import Named, name_of
 from fhir_adapters.observations import read_observations, read_reports

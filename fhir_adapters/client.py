@@ -23,7 +23,8 @@ import httpx
 import msgspec
 
 from fhir_adapters.chart import ReadIssue
-from fhir_adapters.decode import Resources, read_page
+from fhir_adapters.collected import Resources
+from fhir_adapters.decode import read_page
 from fhir_adapters.origin import ServerBase
 
 # httpx and httpcore log URLs, which hold patient ids.

@@ -6,16 +6,14 @@ reported with its reference and the rest still counts.  It judges nothing: what 
 is the business of `fhir_adapters.chart_builder`.
 """
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
 from fhir_adapters import resources as r
 from fhir_adapters.chart import ReadIssue
-
-EXCLUDE_EVIDENCE = "urn:exclude-evidence"
+from fhir_adapters.collected import Bundle, Link, Meta, Resources, next_link_of
 
 
 class MalformedJSON(ValueError):
@@ -31,31 +29,9 @@ class MalformedJSON(ValueError):
         self.reason = reason
 
 
-class _Entry(msgspec.Struct, gc=False):
-    fullUrl: str | None = None
-    resource: r.AnyResource | None = None
-
-
 class _RawEntry(msgspec.Struct, gc=False):
     fullUrl: Any = None
     resource: msgspec.Raw = msgspec.Raw()
-
-
-class _Link(msgspec.Struct, gc=False):
-    relation: str | None = None
-    url: str | None = None
-
-
-class _Meta(msgspec.Struct, gc=False):
-    tag: list[r.Coding] | None = None
-
-
-class _Bundle(msgspec.Struct, gc=False, tag="Bundle", tag_field="resourceType"):
-    type: str | None = None
-    timestamp: str | None = None
-    meta: _Meta | None = None
-    link: list[_Link] | None = None
-    entry: list[_Entry | None] | None = None
 
 
 class _RawBundle(msgspec.Struct, gc=False):
@@ -72,146 +48,11 @@ class _Head(msgspec.Struct, gc=False):
     id: Any = None
 
 
-# What one prefetch key may hold, decoded in the same pass as the request around it.
-PrefetchValue: Any = Union[(_Bundle, *r.READ_TYPES, *r.IGNORED_TYPES, None)]
-
-_bundle = msgspec.json.Decoder(_Bundle)
+_bundle = msgspec.json.Decoder(Bundle)
 _raw_bundle = msgspec.json.Decoder(_RawBundle)
 _raw_entry = msgspec.json.Decoder(_RawEntry)
 _resource: msgspec.json.Decoder[Any] = msgspec.json.Decoder(r.AnyResource)
 _head = msgspec.json.Decoder(_Head)
-
-
-class Resources:
-    """What was decoded, by type, with what could not be.
-
-    `of` maps a resource struct type to ``(reference, resource)`` pairs in the order sent; `reference`
-    is ``"Type/id"``, or the entry's fullUrl, or ``"entry[n]"``.  `full_urls` maps a fullUrl to that
-    reference (of the types that others refer to).  `answered` holds the prefetch keys that brought data
-    or an explicit null, `failed` those that brought an OperationOutcome, `next_links` the URL of the next
-    page per key, `sent` how many resources came under each key.
-    """
-
-    __slots__ = (
-        "answered",
-        "count",
-        "exclude_evidence",
-        "failed",
-        "full_urls",
-        "ignored",
-        "issues",
-        "next_links",
-        "of",
-        "sent",
-        "timestamp",
-    )
-
-    def __init__(self) -> None:
-        self.of: dict[type, list[tuple[str, Any]]] = {}
-        self.full_urls: dict[str, str] = {}
-        self.issues: list[ReadIssue] = []
-        self.answered: set[str] = set()
-        self.failed: set[str] = set()
-        self.next_links: dict[str, str] = {}
-        self.sent: dict[str, int] = {}
-        self.ignored: Counter[str] = Counter()
-        self.timestamp: str | None = None
-        self.exclude_evidence: tuple[str, ...] = ()
-        self.count = 0
-
-    @property
-    def patients(self) -> list[r.Patient]:
-        """The Patient resources that were sent."""
-        return [patient for _, patient in self.of.get(r.Patient, ())]
-
-    def merge(self, other: "Resources") -> None:
-        """Take over everything `other` holds (a fetched page beside what the prefetch brought)."""
-        for kind, pairs in other.of.items():
-            self.of.setdefault(kind, []).extend(pairs)
-        self.full_urls.update(other.full_urls)
-        self.issues.extend(other.issues)
-        self.answered |= other.answered
-        self.failed |= other.failed
-        self.next_links.update(other.next_links)
-        self.sent.update(other.sent)
-        self.ignored.update(other.ignored)
-        self.count += other.count
-        self.timestamp = self.timestamp or other.timestamp
-        self.exclude_evidence += other.exclude_evidence
-
-    def _take(self, resource: Any, full_url: str | None, position: str) -> None:
-        """Take one resource; `position` says where it stood, for those without an id."""
-        self.count += 1
-        kind = type(resource)
-        name = kind.__name__
-        if kind not in _READ:
-            self.ignored[name] += 1
-            return
-        if kind is r.OperationOutcome:
-            self.issues.append(_outcome_issue(resource, position))
-            return
-        reference = f"{name}/{resource.id}" if resource.id else full_url or position
-        if full_url and kind in _REFERRED_TO:
-            self.full_urls[full_url] = reference
-        self.of.setdefault(kind, []).append((reference, resource))
-
-    def _take_bundle(self, bundle: _Bundle, where: str) -> str | None:
-        """Take all entries of a decoded Bundle and return its next link."""
-        prefix = f"{where}.entry[" if where else "entry["
-        of, take, taken = self.of, self._take, 0
-        kind: type = type(None)
-        pairs: list[tuple[str, Any]] = []
-        start = ""
-        entries = bundle.entry or []
-        for position, entry in enumerate(entries):
-            if entry is None:
-                continue
-            entries[position] = None  # freed here, while it is still in the cache
-            resource: Any = entry.resource
-            if resource is None:
-                continue
-            if type(resource) is not kind:
-                # A searchset holds one type: what depends on the type is looked up when it changes.
-                kind = type(resource)
-                plain = kind in _PLAIN
-                if plain:
-                    pairs = of.setdefault(kind, [])
-                    start = kind.__name__ + "/"
-            if plain and resource.id:
-                taken += 1
-                pairs.append((start + resource.id, resource))
-            else:
-                take(resource, entry.fullUrl, f"{prefix}{position}]")
-        self.count += taken
-        self.timestamp = self.timestamp or bundle.timestamp
-        if bundle.meta is not None:
-            self._take_tags(bundle.meta)
-        return _next(bundle.link)
-
-    def _take_tags(self, meta: _Meta) -> None:
-        self.exclude_evidence += tuple(
-            t.code for t in meta.tag or () if t.system == EXCLUDE_EVIDENCE and t.code
-        )
-
-    def _settle(self, key: str, held: int, faults: int) -> None:
-        """Note whether what has just been taken under `key` answers it.
-
-        A value of which nothing but faults came is a refusal, not an answer.
-        """
-        brought, wrong = self.count - held, len(self.issues) - faults
-        self.sent[key] = brought
-        (self.failed if wrong and wrong >= brought else self.answered).add(key)
-
-
-_READ = frozenset(r.READ_TYPES)
-# Types that other resources refer to by fullUrl (transaction Bundles, urn:uuid references).
-_REFERRED_TO = frozenset({r.Patient, r.Medication, r.Encounter})
-_PLAIN = _READ - _REFERRED_TO - {r.OperationOutcome}
-
-
-def _outcome_issue(outcome: r.OperationOutcome, position: str) -> ReadIssue:
-    codes = ",".join(sorted({issue.code for issue in outcome.issue or () if issue.code}))
-    return ReadIssue("operation-outcome", position, "OperationOutcome", codes[:80])
 
 
 def read_bundle(body: bytes | msgspec.Raw) -> Resources:
@@ -256,13 +97,13 @@ def read_decoded(prefetch: Mapping[str, Any]) -> Resources:
             found.answered.add(key)
             continue
         held, faults = found.count, len(found.issues)
-        if isinstance(value, _Bundle):
-            next_link = found._take_bundle(value, where)
+        if isinstance(value, Bundle):
+            next_link = found.take_bundle(value, where)
             if next_link:
                 found.next_links[key] = next_link
         else:
-            found._take(value, None, where)
-        found._settle(key, held, faults)
+            found.take(value, None, where)
+        found.settle(key, held, faults)
     return found
 
 
@@ -280,12 +121,12 @@ def _read_value(found: Resources, key: str, body: bytes | msgspec.Raw) -> None:
         else:
             resource = _decode_resource(body, found, where)
             if resource is not None:
-                found._take(resource, None, where)
+                found.take(resource, None, where)
     except MalformedJSON as fault:
         found.issues.append(ReadIssue("unreadable-resource", where, fault.path, fault.reason))
         found.failed.add(key)
         return
-    found._settle(key, held, faults)
+    found.settle(key, held, faults)
 
 
 def _is_null(body: bytes | msgspec.Raw) -> bool:
@@ -309,11 +150,7 @@ def _read_bundle_into(found: Resources, body: bytes | msgspec.Raw, where: str) -
         return _read_bundle_by_entry(found, body, where)
     except msgspec.DecodeError as fault:
         raise _malformed(fault) from None
-    return found._take_bundle(bundle, where)
-
-
-def _next(links: Sequence[_Link] | None) -> str | None:
-    return next((link.url for link in links or () if link.relation == "next" and link.url), None)
+    return found.take_bundle(bundle, where)
 
 
 def _read_bundle_by_entry(found: Resources, body: bytes | msgspec.Raw, where: str) -> str | None:
@@ -337,17 +174,17 @@ def _read_bundle_by_entry(found: Resources, body: bytes | msgspec.Raw, where: st
             continue
         resource = _decode_resource(entry.resource, found, position)
         if resource is not None:
-            found._take(resource, entry.fullUrl if isinstance(entry.fullUrl, str) else None, position)
+            found.take(resource, entry.fullUrl if isinstance(entry.fullUrl, str) else None, position)
     try:
-        meta = msgspec.convert(bundle.meta, _Meta | None)
-        links = msgspec.convert(bundle.link, list[_Link] | None)
+        meta = msgspec.convert(bundle.meta, Meta | None)
+        links = msgspec.convert(bundle.link, list[Link] | None)
         found.timestamp = found.timestamp or msgspec.convert(bundle.timestamp, str | None)
     except msgspec.ValidationError as fault:
         found.issues.append(_unreadable(fault, where or "Bundle", None))
         return None
-    if meta is not None and meta.tag:
-        found.exclude_evidence += tuple(t.code for t in meta.tag if t.system == EXCLUDE_EVIDENCE and t.code)
-    return _next(links)
+    if meta is not None:
+        found.take_tags(meta)
+    return next_link_of(links)
 
 
 def _decode_resource(body: bytes | msgspec.Raw, found: Resources, position: str) -> Any:

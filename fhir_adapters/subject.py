@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from fhir_adapters import resources as r
 from fhir_adapters.building import Build
 from fhir_adapters.chart import CodedValue, Encounter, Measurement, Problem, ReadIssue, Sex, Subject
-from fhir_adapters.decode import Resources
+from fhir_adapters.collected import Resources
 from fhir_adapters.terminology.errors import TerminologyInvalid
 from fhir_adapters.terminology.tables import read_rows
 from fhir_adapters.times import age_days, parse_datetime

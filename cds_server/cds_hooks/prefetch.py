@@ -11,7 +11,7 @@ from cds_server.errors import PatientMismatch, PrefetchIncomplete
 from cds_server.state import House
 from fhir_adapters.chart import ReadIssue
 from fhir_adapters.client import Access, Query
-from fhir_adapters.decode import Resources
+from fhir_adapters.collected import Resources
 from fhir_adapters.origin import ServerNotAllowed
 from hooks.services import PrefetchTemplate, Service, resolve_template
 

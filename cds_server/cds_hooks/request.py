@@ -12,7 +12,8 @@ import msgspec
 
 from cds_server.clock import EARLIEST_YEAR
 from cds_server.errors import RequestMalformed, malformed
-from fhir_adapters.decode import PrefetchValue, Resources, read_decoded, read_prefetch
+from fhir_adapters.collected import PrefetchValue, Resources
+from fhir_adapters.decode import read_decoded, read_prefetch
 from hooks.services import Service
 
 AS_OF = "org.cds-server.as-of"

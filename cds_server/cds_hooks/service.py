@@ -20,7 +20,8 @@ from cds_server.errors import RequestMalformed, expression_of, status_of
 from cds_server.http import Call
 from cds_server.state import House
 from fhir_adapters.chart import PatientChart
-from fhir_adapters.decode import MalformedJSON, Resources, read_bundle
+from fhir_adapters.collected import Resources
+from fhir_adapters.decode import MalformedJSON, read_bundle
 from hooks import diagnostic_assessment, order_review
 from hooks.cards import Card, CardResponse
 from hooks.services import Service

@@ -17,7 +17,8 @@ from cds_server.errors import status_of
 from cds_server.state import House
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.chart_builder import moment_of
-from fhir_adapters.decode import Resources, read_bundle
+from fhir_adapters.collected import Resources
+from fhir_adapters.decode import read_bundle
 from models.assessment import Assessment
 
 _log = structlog.get_logger(__name__)

@@ -9,15 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fhir_adapters import resources as r
-from fhir_adapters.decode import (
-    MalformedJSON,
-    PrefetchValue,
-    Resources,
-    read_bundle,
-    read_decoded,
-    read_page,
-    read_prefetch,
-)
+from fhir_adapters.collected import PrefetchValue, Resources
+from fhir_adapters.decode import MalformedJSON, read_bundle, read_decoded, read_page, read_prefetch
 
 
 def bundle(*resources: Any, **members: Any) -> bytes:

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 
 from fhir_adapters import resources as r
 from fhir_adapters.client import Access, FhirClient, FhirLimits, Query
-from fhir_adapters.decode import Resources
+from fhir_adapters.collected import Resources
 from fhir_adapters.origin import ServerBase
 
 TOKEN = "secret-token-0123456789"
