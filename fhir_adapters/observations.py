@@ -157,6 +157,13 @@ def _take_other(
             bucket.take(reference, carrier, written, _time(build, reference, observation))
         elif carrier is not observation or not observation.component:
             _no_value(build, bucket.analyte, reference, carrier)
+    elif bucket.analyte.kind == "complaint":
+        said = carrier.valueCodeableConcept
+        if said is None and carrier.valueString:
+            said = r.CodeableConcept(text=carrier.valueString)
+        if said is not None:
+            time = _time(build, reference, observation)
+            read_concept(build, reference, said, "present", None, "complaint", time)
 
 
 def _written_quantity(text: str) -> r.Quantity | None:

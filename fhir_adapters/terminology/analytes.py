@@ -17,7 +17,7 @@ from fhir_adapters.terminology.errors import TerminologyInvalid
 from fhir_adapters.terminology.tables import LOINC, SNOMED, loinc_is_valid, read_rows, real, required
 from fhir_adapters.units import Conversion, conversion
 
-_KINDS = frozenset({"quantity", "coded", "panel", "note"})
+_KINDS = frozenset({"quantity", "coded", "panel", "note", "complaint"})
 _COLUMNS = (
     "loinc",
     "name",
@@ -40,8 +40,8 @@ class Analyte(msgspec.Struct, frozen=True, gc=False):
     """One canonical analyte; `loinc` is its canonical code (SNOMED CT where LOINC has none: oxygen therapy).
 
     `kind`: ``quantity`` (a number in `unit`), ``coded`` (an answer with a key), ``panel`` (its components
-    count) or ``note`` (known, and carries nothing that is read).  `unit` is UCUM; `low`/`high` bound what
-    is physiologically possible, in `unit`.  `molar_mass` is in g/mol, `charge` in mol of charge per mol.
+    count), ``complaint`` (its text or code is the presenting complaint) or ``note`` (known, and carries
+    nothing that is read).  `unit` is UCUM; `low`/`high` bound what is physiologically possible, in `unit`.  `molar_mass` is in g/mol, `charge` in mol of charge per mol.
     `unitless_ok`: a value without a unit is in `unit` all the same (pH, INR, scores).
     """
 

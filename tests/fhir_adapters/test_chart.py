@@ -244,6 +244,22 @@ def test_text_without_a_code_is_matched_and_marked(builder: ChartBuilder) -> Non
     assert all(f.from_text for f in built.findings)
 
 
+def test_a_chief_complaint_sent_as_an_observation_is_the_complaint(builder: ChartBuilder) -> None:
+    written = observation("10154-3", 0, "x", valueString="fever and cough, denies chest pain")
+    del written["valueQuantity"]
+    coded = observation("8661-1", 0, "x", number="c", valueCodeableConcept=concept((SNOMED, "25064002")))
+    del coded["valueQuantity"]
+    built = chart(builder, written, coded)
+    expected = {
+        "HP:0001945": "present",
+        "HP:0012735": "present",
+        "HP:0100749": "absent",
+        "HP:0002315": "present",
+    }
+    assert states(built) == expected
+    assert {f.role for f in built.findings} == {"complaint"}
+
+
 def test_another_patients_resources_are_reported_and_left_out(builder: ChartBuilder) -> None:
     stranger = observation("8867-4", 190, "/min", subject={"reference": "Patient/other"})
     mine = observation(
