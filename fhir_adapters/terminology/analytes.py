@@ -41,7 +41,8 @@ class Analyte(msgspec.Struct, frozen=True, gc=False):
 
     `kind`: ``quantity`` (a number in `unit`), ``coded`` (an answer with a key), ``panel`` (its components
     count), ``complaint`` (its text or code is the presenting complaint) or ``note`` (known, and carries
-    nothing that is read).  `unit` is UCUM; `low`/`high` bound what is physiologically possible, in `unit`.  `molar_mass` is in g/mol, `charge` in mol of charge per mol.
+    nothing that is read).  `unit` is UCUM; `low`/`high` bound what is physiologically possible, in
+    `unit`.  `molar_mass` is in g/mol, `charge` in mol of charge per mol.
     `unitless_ok`: a value without a unit is in `unit` all the same (pH, INR, scores).
     """
 
