@@ -2,10 +2,8 @@
 
 import json
 import shutil
-import sqlite3
 import threading
 import time
-from contextlib import closing
 from typing import Any
 
 import httpx
@@ -76,14 +74,16 @@ def test_no_place_for_the_audit_event_means_503_and_no_cards(start_server: Any) 
     spool = running.house.settings.var_dir / "spool"
     shutil.rmtree(spool)
     spool.write_text("a file where the directory was")
-    with closing(sqlite3.connect(sqlite_path(running.database_url), isolation_level=None)) as other:
-        other.execute("BEGIN EXCLUSIVE")  # the database is there and cannot be written
-        answer = running.post(ASSESSMENT, example("sepsis"))
-        outcome(answer, 503)
-        assert "cards" not in answer.json()
-        assert answer.headers["retry-after"]
-        outcome(running.client.get("/health/ready"), 503)
-        other.execute("ROLLBACK")
+    # The database is gone, as on a volume that was unmounted; a lock would let the readiness flicker.
+    database = sqlite_path(running.database_url)
+    elsewhere = database.with_name("unmounted.db")
+    database.rename(elsewhere)
+    answer = running.post(ASSESSMENT, example("sepsis"))
+    outcome(answer, 503)
+    assert "cards" not in answer.json()
+    assert answer.headers["retry-after"]
+    outcome(running.client.get("/health/ready"), 503)
+    elsewhere.rename(database)
     until = time.monotonic() + 20
     while running.post(ASSESSMENT, minimal()).status_code != 200:
         assert time.monotonic() < until, "the server did not recover when the database was back"
