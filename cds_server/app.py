@@ -26,7 +26,7 @@ from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
 from cds_server.feedback.store import FeedbackStore
 from cds_server.fhir_api import endpoints as fhir_api
-from cds_server.middleware import BodyLimit, Budget, Cors, RequestBoundary
+from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBoundary
 from cds_server.monitoring import endpoints as monitoring
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
@@ -97,7 +97,7 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
     app.add_exception_handler(HTTPException, _to_the_boundary)
     limit: dict[str, Any] = {
         "max_bytes": settings.max_body_bytes,
-        "large_bytes": settings.inline_body_bytes,
+        "large_bytes": min(settings.inline_body_bytes, LARGE_BODY),
         "budget": Budget(settings.in_flight_bytes),
         "seconds": settings.body_timeout_ms / 1000,
     }

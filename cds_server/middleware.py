@@ -123,6 +123,10 @@ class Cors:
         await self._app(scope, receive, with_cors)
 
 
+LARGE_BODY = 262_144
+"""Bytes from which a body counts against the budget: above it, waiting costs less than the memory."""
+
+
 class Budget:
     """Bytes that may be held at one time; who asks for more than is left waits, first come first served.
 

@@ -113,7 +113,7 @@ class Settings(BaseSettings):
         ge=1_000_000,
         le=10_000_000_000,
         description=(
-            "Bytes of large bodies (over CDS_INLINE_BODY_BYTES) held at one time; further ones wait their "
+            "Bytes of large bodies (over 256 KiB) held at one time; further ones wait their "
             "turn in the network, so that memory stays bounded."
         ),
     )
