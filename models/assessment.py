@@ -140,13 +140,56 @@ class OrderConcern(msgspec.Struct, frozen=True, gc=False):
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):
-    """One disease of a differential.  `codings` are ``(system, code, display)``."""
+    """One disease of a differential.  `codings` are ``(system, code, display)``.
+
+    `label`/`label_es` are its names in both languages.  `probability` is calibrated; `score` is the
+    evidence in log-odds that it was made from and `baseline` the score of a patient about whom nothing
+    is recorded: `baseline` plus the `Contribution` amounts of this `id` is `score`.  `in_set` says
+    whether it belongs to the conformal set, `immediate` the chance of needing attention within minutes
+    if this is the disease, `recommend` the ids of actions to consider first.
+    """
 
     id: str
     label: str
     probability: float
     codings: tuple[tuple[str, str, str], ...]
     rationale: str = ""
+    label_es: str = ""
+    score: float = 0.0
+    baseline: float = 0.0
+    in_set: bool = False
+    immediate: float = 0.0
+    recommend: tuple[str, ...] = ()
+
+
+class Counterfactual(msgspec.Struct, frozen=True, gc=False):
+    """What would change if one fact were otherwise: "if SpO2 were 97 % ...".
+
+    `fact` is the fact as it is; `value` (canonical unit) or `state` what it is imagined to be.  `target`
+    is a disease id or ``immediate-attention``, `before`/`after` its probability.
+    """
+
+    fact: Fact
+    target: str
+    before: float
+    after: float
+    value: float | None = None
+    state: Literal["present", "absent", "unknown"] | None = None
+
+
+class NextStep(msgspec.Struct, frozen=True, gc=False):
+    """Something to find out next, by how much it would tell the leading diagnoses apart.
+
+    `kind` is ``ask`` (a finding to ask or look for, `code` its key) or ``test`` (an action to order,
+    `code` its id).  `gain` is the expected information in bits about which disease it is;
+    `separates` are the ids of the two leading diseases it speaks most differently about.
+    """
+
+    kind: Literal["ask", "test"]
+    code: str
+    label: str
+    gain: float
+    separates: tuple[str, ...] = ()
 
 
 class Contribution(msgspec.Struct, frozen=True, gc=False):
@@ -177,7 +220,11 @@ class Assessment(msgspec.Struct, frozen=True):
 
     `immediate` is the decision, `immediate_probability` its calibrated probability.  `model` is the id
     of the model bundle, `knowledge` of the rule data.  `common` and `rare` are sorted by falling
-    probability.
+    probability; `other_probability` is what the diseases not listed in `common` share.
+
+    The true disease is among those marked `in_set` in `coverage` (for example 0.9) of such patients
+    (`set_size` counts them all, listed or not; both are `None` without a learned engine).
+    `similarity` (0 to 1) says how much the chart resembles the patients the engine was trained on.
     """
 
     severity: Severity
@@ -198,3 +245,9 @@ class Assessment(msgspec.Struct, frozen=True):
     missing: tuple[Missing, ...]
     model: str
     knowledge: str
+    other_probability: float = 0.0
+    coverage: float | None = None
+    set_size: int | None = None
+    similarity: float | None = None
+    counterfactuals: tuple[Counterfactual, ...] = ()
+    next_steps: tuple[NextStep, ...] = ()

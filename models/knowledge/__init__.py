@@ -1,0 +1,1 @@
+"""Clinical knowledge of common diseases as data: values (`schema`), reading and checking (`loader`)."""
