@@ -68,7 +68,9 @@ def _fix(path: Path, names: dict[str, tuple[str, str]]) -> None:
 
 def main() -> int:
     """The command; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--find", action="append", default=[], help="look up a finding by its name")
     parser.add_argument("--fix", action="store_true", help="fill ids and labels of findings by name")

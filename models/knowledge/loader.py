@@ -22,7 +22,9 @@ from models.rules import tables
 
 DATA = resources.files("models.knowledge").joinpath("data")
 _SOURCE = re.compile(r"[ABC]: \S")
-_EVIDENCE = re.compile(r"(icd:[A-Z][0-9A-Z.]*|hp:HP:\d{7}|coded:[\d-]+=[a-z-]+|atc:[A-Z0-9]+|fam:[A-Z][0-9A-Z.]*)\Z")
+_EVIDENCE = re.compile(
+    r"(icd:[A-Z][0-9A-Z.]*|hp:HP:\d{7}|coded:[\d-]+=[a-z-]+|atc:[A-Z0-9]+|fam:[A-Z][0-9A-Z.]*)\Z"
+)
 
 
 class KnowledgeInvalid(ValueError):

@@ -1,0 +1,1 @@
+"""Training of the common-disease ensemble: members, stack, calibration, conformal sets, export."""

@@ -1,0 +1,250 @@
+"""The knowledge base as arrays: probabilities, distributions and rates in the order of the features.
+
+Responsible for turning disease files into what sampling and likelihoods index.  Two things happen to a
+listed probability on the way: it is drawn towards one half by as much as its evidence grade leaves it
+uncertain, and a general finding becomes at least as frequent as the kinds of it.
+
+Shapes: D diseases, G grades (4, unused ones have weight 0), V findings, A analytes, R risks, K results.
+"""
+
+import csv
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhir_adapters.features import FeatureSchema
+from models.assessment import SEVERITIES
+from models.knowledge.loader import DATA
+from models.knowledge.schema import AGE_BANDS, Disease, Knowledge
+
+GRADES = 4
+UNCERTAINTY = {"A": 0.4, "B": 0.7, "C": 0.9}
+"""Standard deviation, in logits, of a listed probability by evidence grade.  Grade C: set by this project."""
+OMITTED = {"symptom": 0.0015, "sign": 0.0008, "test": 0.0005}
+"""What a finding that a file does not list is more frequent than in other visitors (omissions)."""
+VISITORS = np.array([0.01, 0.04, 0.10, 0.09, 0.07, 0.27, 0.24, 0.12, 0.06])
+"""Share of visitors by age band.  Grade C: estimate of this project, both settings together."""
+
+F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Tables:
+    """All arrays; see the module for the letters of the shapes.
+
+    `own` is the chance that a finding arises by itself given that none of its kinds did, `chance` the
+    chance that it is present at all.  `shift` is in raw units (logarithms for lognormal analytes),
+    `spread` its standard deviation.  `emergency_grades`/`primary_grades` are the weights by setting.
+    """
+
+    schema: FeatureSchema
+    ids: tuple[str, ...]
+    rate: F64  # [2, D]: primary care, emergency; visits per 10,000
+    age: F64  # [D, 9]
+    female: F64  # [D]
+    pregnancy: F64  # [D]
+    weight: F64  # [2, D, G]
+    severity: NDArray[np.int64]  # [D, G]
+    immediate: F64  # [D, G]
+    chance: F32  # [D, G, V]
+    own: F32  # [D, G, V]
+    background: F32  # [V]
+    shift: F32  # [D, G, A]
+    spread: F32  # [D, G, A]
+    listed: NDArray[np.bool_]  # [D, A]
+    result: F32  # [D, G, K], nan where the disease says nothing
+    odds: F64  # [D, R]
+    prevalence: F64  # [R, 4]
+    risk_female: F64  # [R]
+    drugs: tuple[tuple[tuple[str, float], ...], ...]
+    duration: F64  # [D, 2] days
+    finding_pairs: dict[int, tuple[tuple[int, int, float], ...]]
+    depth: tuple[tuple[int, ...], ...]
+    children: tuple[tuple[int, ...], ...]
+    kinds: tuple[str, ...]
+    ordered: F64  # [2, A]
+    risk_shift: F64  # [R, A]
+    risk_chance: F64  # [R, V]
+
+
+def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
+    """The arrays of a knowledge base, in the order of `schema`."""
+    number = {key: place for place, key in enumerate(schema.findings)}
+    analytes = {analyte.key: place for place, analyte in enumerate(schema.analytes)}
+    risks = {name: place for place, (name, _) in enumerate(schema.risks)}
+    results = {code: place for place, code in enumerate(schema.results)}
+    diseases = knowledge.diseases
+    count, width = len(diseases), len(schema.findings)
+    background = np.array([row.background for row in knowledge.findings])
+    omitted = np.array([OMITTED[row.kind] for row in knowledge.findings])
+    chance = np.broadcast_to(background + omitted, (count, GRADES, width)).copy()
+    shift = np.zeros((count, GRADES, len(analytes)))
+    spread = np.zeros((count, GRADES, len(analytes)))
+    for place, analyte in enumerate(schema.analytes):
+        spread[:, :, place] = np.log(analyte.spread) if analyte.log else analyte.spread
+    listed = np.zeros((count, len(analytes)), dtype=bool)
+    result = np.full((count, GRADES, len(results)), np.nan)
+    odds = np.ones((count, len(risks)))
+    pairs: dict[int, tuple[tuple[int, int, float], ...]] = {}
+    for d, disease in enumerate(diseases):
+        last = len(disease.grades) - 1
+        for g in range(GRADES):
+            take = min(g, last)
+            for key, _, value, source in disease.findings:
+                chance[d, g, number[key]] = _softened(_at(value, take), disease.sources[source][0])
+            for key, value, sd, _ in disease.vitals:
+                shift[d, g, analytes[key]] = _at(value, take)
+                spread[d, g, analytes[key]] = sd
+                listed[d, analytes[key]] = True
+            for key, value, sd, _ in disease.labs:
+                place = analytes[key]
+                analyte = schema.analytes[place]
+                middle = (analyte.male + analyte.female) / 2
+                if analyte.log:
+                    shift[d, g, place] = np.log(_at(value, take) / np.sqrt(analyte.male * analyte.female))
+                    spread[d, g, place] = np.log(sd)
+                else:
+                    shift[d, g, place] = _at(value, take) - middle
+                    spread[d, g, place] = sd
+                listed[d, place] = True
+            for code, _, value, _ in disease.results:
+                result[d, g, results[code]] = _at(value, take)
+        for risk, ratio, _ in disease.risks:
+            odds[d, risks[risk]] = ratio
+        found = [
+            (number[one], number[other], rho)
+            for one, other, rho in disease.correlations
+            if one in number and other in number
+        ]
+        if found:
+            pairs[d] = tuple(found)
+    chance = np.clip(chance, 0.0003, 0.985)
+    depth, children = _order(schema)
+    own = _own(chance, depth, children)
+    risk_shift, risk_chance = _modifiers(risks, analytes, number, schema)
+    return Tables(
+        schema=schema,
+        ids=tuple(disease.id for disease in diseases),
+        rate=np.array([[d.rate.primary_care for d in diseases], [d.rate.emergency for d in diseases]]),
+        age=np.array([disease.rate.age for disease in diseases]),
+        female=np.array([disease.rate.female for disease in diseases]),
+        pregnancy=np.array([disease.rate.pregnancy for disease in diseases]),
+        weight=_weights(diseases),
+        severity=np.array([_padded([SEVERITIES.index(x.severity) for x in d.grades]) for d in diseases]),
+        immediate=np.array([_padded([x.immediate for x in d.grades]) for d in diseases]),
+        chance=chance.astype(np.float32),
+        own=own.astype(np.float32),
+        background=background.astype(np.float32),
+        shift=shift.astype(np.float32),
+        spread=spread.astype(np.float32),
+        listed=listed,
+        result=result.astype(np.float32),
+        odds=odds,
+        prevalence=np.array([risk.prevalence for risk in knowledge.risks]),
+        risk_female=np.array([risk.female for risk in knowledge.risks]),
+        drugs=tuple(risk.drugs for risk in knowledge.risks),
+        duration=np.array([disease.duration_days for disease in diseases], dtype=float),
+        finding_pairs=pairs,
+        depth=depth,
+        children=children,
+        kinds=tuple(row.kind for row in knowledge.findings),
+        ordered=np.array(
+            [
+                [analyte.ordered_primary_care for analyte in knowledge.analytes],
+                [analyte.ordered_emergency for analyte in knowledge.analytes],
+            ]
+        ),
+        risk_shift=risk_shift,
+        risk_chance=risk_chance,
+    )
+
+
+def _at(value: float | tuple[float, ...], grade: int) -> float:
+    if isinstance(value, tuple):
+        return value[min(grade, len(value) - 1)]
+    return value
+
+
+def _softened(chance: float, grade: str) -> float:
+    """The mean of a probability known with the uncertainty of its evidence grade (probit approximation)."""
+    chance = min(max(chance, 0.001), 0.99)
+    logit = np.log(chance / (1 - chance)) / np.sqrt(1 + np.pi / 8 * UNCERTAINTY[grade] ** 2)
+    return float(1 / (1 + np.exp(-logit)))
+
+
+def _padded(values: list[float] | list[int]) -> list[float]:
+    return [*values, *[values[-1]] * (GRADES - len(values))]
+
+
+def _weights(diseases: tuple[Disease, ...]) -> F64:
+    """Weights of the grades by setting: who comes to an emergency department is the more ill."""
+    weights = np.zeros((2, len(diseases), GRADES))
+    for d, disease in enumerate(diseases):
+        for g, grade in enumerate(disease.grades):
+            weights[0, d, g] = grade.weight * (1.3 - grade.immediate)
+            weights[1, d, g] = grade.weight * (0.8 + grade.immediate)
+    return weights / weights.sum(axis=2, keepdims=True)
+
+
+def _order(schema: FeatureSchema) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+    """Levels of findings, the most specific first, and the direct kinds of each finding."""
+    above = schema.above
+    children: list[list[int]] = [[] for _ in above]
+    for number, higher in enumerate(above):
+        skip = {top for parent in higher for top in above[parent]}
+        for parent in higher:
+            if parent not in skip:
+                children[parent].append(number)
+    level = [0] * len(above)
+
+    def height(number: int) -> int:
+        return 1 + max((height(child) for child in children[number]), default=-1)
+
+    for number in range(len(above)):
+        level[number] = height(number)
+    levels = tuple(
+        tuple(n for n in range(len(above)) if level[n] == depth) for depth in range(max(level) + 1)
+    )
+    return levels, tuple(tuple(found) for found in children)
+
+
+def _own(chance: F64, depth: tuple[tuple[int, ...], ...], children: tuple[tuple[int, ...], ...]) -> F64:
+    """Chances of arising by itself; raises `chance` in place where the kinds of a finding ask for more."""
+    own = chance.copy()
+    for level in depth[1:]:
+        for number in level:
+            implied = 1 - np.prod(1 - chance[:, :, list(children[number])], axis=2)
+            # Kinds of one finding go together: less than independent ones would give.
+            implied = np.maximum(chance[:, :, list(children[number])].max(axis=2), 0.8 * implied)
+            chance[:, :, number] = np.maximum(chance[:, :, number], implied)
+            own[:, :, number] = np.clip((chance[:, :, number] - implied) / (1 - implied + 1e-9), 0, 1)
+    return own
+
+
+def _modifiers(
+    risks: dict[str, int], analytes: dict[str, int], number: dict[str, int], schema: FeatureSchema
+) -> tuple[F64, F64]:
+    shift, chance = np.zeros((len(risks), len(analytes))), np.zeros((len(risks), len(number)))
+    lines = DATA.joinpath("modifiers.csv").read_text(encoding="utf-8").splitlines()
+    for row in csv.DictReader(lines):
+        risk, value = risks[row["risk"]], float(row["value"])
+        if row["effect"] == "chance":
+            chance[risk, number[row["target"]]] = value
+        else:
+            place = analytes[row["target"]]
+            log = schema.analytes[place].log
+            if log != (row["effect"] == "factor"):
+                raise ValueError(f"modifiers.csv: {row['target']} takes a {'factor' if log else 'shift'}")
+            shift[risk, place] = np.log(value) if log else value
+    return shift, chance
+
+
+def band_edges() -> list[tuple[float, float]]:
+    """Youngest and oldest age (years) of each band; the last ends at 100."""
+    edges, start = [], 0.0
+    for _, end in AGE_BANDS:
+        edges.append((start, min(end, 100.0)))
+        start = end
+    return edges
