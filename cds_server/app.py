@@ -24,6 +24,9 @@ from cds_server.clock import Clock, utc_now
 from cds_server.db import migrate
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
+from cds_server.deployment.loading import at_start
+from cds_server.deployment.source import BundleSource
+from cds_server.deployment.watch import Watch
 from cds_server.feedback.store import FeedbackStore
 from cds_server.fhir_api import endpoints as fhir_api
 from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBoundary
@@ -61,20 +64,29 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
 
     Args:
         settings: of this process.
-        knowledge: already loaded terminology and engines, to be shared; loaded here when `None`.
+        knowledge: already loaded terminology and engines, to be shared; loaded here when `None`.  When
+            the settings name a model bundle (or none), its engine gives way to that one's.
         clock: the one source of the time.
 
-    Raises what loading raises: data files, keys and settings are checked here, not at the first call.
+    Raises what loading raises: data files, keys, model bundle and settings are checked here, not at the
+    first call.
     """
-    house = _house(settings, knowledge or Knowledge.load(), clock)
+    source = BundleSource.of(settings)
+    seen = source.fingerprint()
+    if knowledge is None or settings.model_bundle:
+        knowledge = at_start(source, knowledge)
+    house = _house(settings, knowledge, clock)
+    watch = Watch(house, source, seen)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await _check_schema(settings.database_url)
         await house.trail.start()
+        watch.start()
         try:
             yield
         finally:
+            await watch.stop()
             await house.close()
 
     app = Application(

@@ -16,11 +16,14 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
+from cds_server.cli_bundle import bundle_commands
+from cds_server.cli_extra import CommandsWithExtras
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
 
 app = typer.Typer(
     name="cds-server",
+    cls=CommandsWithExtras,
     help=(
         "Clinical decision support over CDS Hooks. Start with: cds-server serve; then, in another terminal: "
         "cds-server call examples/sepsis.json. Settings come from CDS_* in the environment or a TOML file "
@@ -35,6 +38,7 @@ db = typer.Typer(
     help="The database: create it, bring it up to date, look at its version.", no_args_is_help=True
 )
 app.add_typer(db, name="db")
+app.add_typer(bundle_commands, name="bundle")
 
 
 def _settings_help() -> str:
@@ -67,9 +71,13 @@ JsonOption = Annotated[
 @app.command(epilog=_settings_help())
 def serve() -> None:
     """Start the server; everything about it is set by the environment or a TOML file, listed below."""
-    from cds_server.serve import run  # noqa: PLC0415 - the client commands need no server
+    from cds_server.deployment.source import ModelRefused  # noqa: PLC0415 - the client commands need no server
+    from cds_server.serve import run  # noqa: PLC0415
 
-    run(_settings())
+    try:
+        run(_settings())
+    except ModelRefused as refused:
+        _fail(_unusable(refused.reason))
 
 
 @app.command()
@@ -144,6 +152,14 @@ def version() -> None:
     typer.echo(current(_settings().database_url) or "no schema yet: run `cds-server db upgrade`")
 
 
+def _unusable(reason: str) -> str:
+    return (
+        f"The model bundle cannot be used: {reason}.\n"
+        "CDS_MODEL_BUNDLE names another one, or 'none' for the published rules alone; "
+        "`cds-server bundle verify PATH` checks one."
+    )
+
+
 def _upgrade(settings: Settings) -> None:
     from cds_server.db.migrate import upgrade as migrate  # noqa: PLC0415 - Alembic stays out of the client commands
 
@@ -209,10 +225,14 @@ async def _in_process(
     settings: Settings, request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]]
 ) -> httpx.Response:
     from cds_server.app import create_app  # noqa: PLC0415 - only the offline commands pay for it
+    from cds_server.deployment.source import ModelRefused  # noqa: PLC0415
     from cds_server.monitoring.logging import configure_logging  # noqa: PLC0415
 
     configure_logging("error", "console")
-    application = create_app(settings)
+    try:
+        application = create_app(settings)
+    except ModelRefused as refused:
+        _fail(_unusable(refused.reason))
     transport = httpx.ASGITransport(app=application)
     async with (
         application.router.lifespan_context(application),

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from cds_server.deployment.source import BundleSource
 from cds_server.monitoring.logging import configure_logging
 from cds_server.settings import Settings
 
@@ -74,6 +75,8 @@ def run(settings: Settings) -> None:
         if not server.started:
             raise SystemExit(3)
         return
+    # Every worker would stop, and be started again, over a bundle that does not hold.
+    BundleSource.of(settings).verify()
     directory = settings.var_dir / "metrics"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)

@@ -22,6 +22,7 @@ from fhir_adapters.origin import AllowList, ServerNotAllowed
 
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
 CONFIG_VARIABLE = "CDS_CONFIG"
+NO_BUNDLE = "none"
 
 
 class Settings(BaseSettings):
@@ -127,6 +128,23 @@ class Settings(BaseSettings):
         ),
     )
     max_cards: int = Field(default=3, ge=1, le=3, description="Most cards in one answer.")
+    model_bundle: str = Field(
+        default="",
+        description=(
+            "Model bundle: a directory or .zip archive; 'none' answers with the published rules only; "
+            "default: the one shipped with the product, if any."
+        ),
+    )
+    trusted_model_keys: Path | None = Field(
+        default=None,
+        description="JSON file of the public keys whose bundles are used; default: the product's own.",
+    )
+    model_reload_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=3600,
+        description="How often a new bundle at that path is looked for, in seconds; 0: never.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level logged."
     )

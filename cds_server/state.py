@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TypeVar
 
 from cds_server.audit import AuditTrail, digest
@@ -17,6 +18,7 @@ from fhir_adapters.client import FhirClient, FhirLimits
 from fhir_adapters.origin import AllowList
 from hooks.cards import CardSettings
 from hooks.texts import load as load_texts
+from models.bundle import Bundle
 from models.engine import Engine
 
 _T = TypeVar("_T")
@@ -26,22 +28,48 @@ _LARGE_TO_HASH = 131_072
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """The loaded terminology and engines; immutable, so one may serve several applications."""
+    """The loaded terminology and engines; immutable, so one may serve several applications.
+
+    `bundle` is the id of the model bundle the engine was made with, `None` for published rules only.
+    """
 
     builder: ChartBuilder
     engine: Engine
+    bundle: str | None = None
 
     @classmethod
-    def load(cls) -> "Knowledge":
+    def load(cls, bundle: Bundle | None = None) -> "Knowledge":
         """Load and validate all packaged knowledge; raises what its loaders raise, naming file and row."""
         builder = ChartBuilder.load()
         load_texts()
-        return cls(builder, Engine.load(builder.tables.ontology))
+        return cls._of(builder, bundle)
+
+    def with_bundle(self, bundle: Bundle | None) -> "Knowledge":
+        """The same terminology with an engine of another bundle; raises what loading the engine raises."""
+        return self._of(self.builder, bundle)
+
+    @classmethod
+    def _of(cls, builder: ChartBuilder, bundle: Bundle | None) -> "Knowledge":
+        engine = Engine.load(builder.tables.ontology, bundle=bundle)
+        return cls(builder, engine, bundle.id if bundle is not None else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The newest model bundle, which is not used: kind of fault, reason, and since when (UTC)."""
+
+    fault: str
+    reason: str
+    since: datetime
 
 
 @dataclass(slots=True)
 class House:
-    """Everything a request handler may need."""
+    """Everything a request handler may need.
+
+    `knowledge` is replaced when a new model bundle arrives: a call takes it once and keeps what it took.
+    `refused` is set while the bundle at the configured path is not the one in use.
+    """
 
     settings: Settings
     clock: Clock
@@ -52,6 +80,7 @@ class House:
     metrics: Metrics
     fhir_servers: AllowList
     card_settings: CardSettings
+    refused: Refusal | None = None
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))
     _fhir: FhirClient | None = None

@@ -166,7 +166,7 @@ class Order(msgspec.Struct, frozen=True, gc=False):
 
 
 class Procedure(msgspec.Struct, frozen=True, gc=False):
-    """A procedure that was done; `codes` are ``"system|code"`` pairs as sent."""
+    """A procedure that was done, or a study reported; `codes` are ``"system|code"`` pairs as sent."""
 
     label: str
     codes: tuple[str, ...]

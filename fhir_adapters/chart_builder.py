@@ -15,7 +15,8 @@ from fhir_adapters.collected import Resources
 from fhir_adapters.conditions import read_conditions, read_family_history, read_reasons
 from fhir_adapters.hpo import load_ontology
 from fhir_adapters.names import Named, name_of
-from fhir_adapters.observations import read_observations, read_reports
+from fhir_adapters.observations import read_observations
+from fhir_adapters.reports import read_reports
 from fhir_adapters.subject import (
     PatientMissing,
     SeveralPatients,
@@ -104,7 +105,7 @@ class ChartBuilder:
         read_reasons(build, sent(r.Encounter), current)
         read_conditions(build, drain(sent(r.Condition)), encounter_start=start)
         read_observations(build, drain(sent(r.Observation)))
-        read_reports(build, sent(r.DiagnosticReport))
+        reported = read_reports(build, sent(r.DiagnosticReport))
         read_family_history(build, sent(r.FamilyMemberHistory))
         medications = dict(sent(r.Medication))
         problems = merge_problems(build.problems)
@@ -135,7 +136,7 @@ class ChartBuilder:
             medications=taken,
             allergies=read_allergies(build, sent(r.AllergyIntolerance)),
             family_history=tuple(dict.fromkeys(build.family)),
-            procedures=read_procedures(build, sent(r.Procedure)),
+            procedures=read_procedures(build, sent(r.Procedure)) + reported,
             orders=orders,
             immunizations=read_immunizations(build, sent(r.Immunization)),
             issues=tuple(build.issues),

@@ -1,4 +1,4 @@
-"""Observations and DiagnosticReports into measurements, coded values and findings.
+"""Observations into measurements, coded values and findings.
 
 This is the widest part of a chart (most of ten thousand resources are Observations), so each value goes
 straight into the bucket of its analyte (`fhir_adapters.series`).  It never guesses: a unit that nobody
@@ -23,7 +23,7 @@ _AHEAD = timedelta(days=1)
 _WRITTEN = re.compile(
     r"\s*(<=|>=|<|>)?\s*(\d{1,9}(?:\.\d{1,9}|,\d{1,2}|,\d{4,9})?)\s*([^\W\d_%][^\s]{0,38}|[%/][^\s]{0,38})?\s*"
 )
-_NO_RESULT = frozenset({"entered-in-error", "cancelled", "registered", "unknown"})
+NO_RESULT = frozenset({"entered-in-error", "cancelled", "registered", "unknown"})
 
 
 _YES, _NO = frozenset({"positive", "yes"}), frozenset({"negative", "no"})
@@ -75,7 +75,7 @@ def read_observations(build: Build, pairs: Iterable[tuple[str, r.Observation]]) 
             and not is_ours(reference, subject)
         ):
             continue
-        if (status := observation.status) != "final" and status in _NO_RESULT:
+        if (status := observation.status) != "final" and status in NO_RESULT:
             continue
         code = observation.code
         bucket = None
@@ -295,19 +295,3 @@ def _stated(build: Build, observation: r.Observation) -> State | None:
     if observation.valueQuantity is not None or observation.valueInteger is not None:
         return None
     return None if observation.dataAbsentReason is not None else "present"
-
-
-def read_reports(build: Build, pairs: list[tuple[str, r.DiagnosticReport]]) -> None:
-    """The coded conclusions of DiagnosticReports, as findings and problems of the encounter."""
-    for reference, report in pairs:
-        if (
-            report.status in _NO_RESULT
-            or not report.conclusionCode
-            or not build.is_ours(reference, report.subject)
-        ):
-            continue
-        period = report.effectivePeriod
-        sent = report.effectiveDateTime or (period.end if period is not None else None) or report.issued
-        time = build.time(sent, reference, "effective")
-        for conclusion in report.conclusionCode:
-            read_concept(build, reference, conclusion, "present", None, "encounter", time)

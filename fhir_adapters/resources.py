@@ -143,6 +143,7 @@ class Observation(Resource, tag="Observation", gc=False):
 
 class DiagnosticReport(Resource, tag="DiagnosticReport", gc=False):
     status: str | None = None
+    code: CodeableConcept | None = None
     subject: Reference | None = None
     effectiveDateTime: str | None = None
     effectivePeriod: Period | None = None

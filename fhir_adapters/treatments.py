@@ -253,7 +253,14 @@ def read_orders(
     orders = []
     selected = {s.rpartition("/")[2] for s in selections}
     for reference, sent in pairs:
-        if sent.status in _NOT_ORDERED or sent.doNotPerform or not build.is_ours(reference, sent.subject):
+        # A draft that the record system lists among its orders has not been ordered.
+        unsigned = sent.status == "draft" and not draft
+        if (
+            sent.status in _NOT_ORDERED
+            or unsigned
+            or sent.doNotPerform
+            or not build.is_ours(reference, sent.subject)
+        ):
             continue
         if isinstance(sent, r.ServiceRequest):
             code, kind = sent.code, "ServiceRequest"

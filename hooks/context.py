@@ -46,10 +46,11 @@ class CallContext(msgspec.Struct, frozen=True):
     base_url: str | None
     settings: CardSettings
 
-    def source(self, topic: str) -> Source:
-        """The card's source with its topic (a code of ``urn:cds-server:topic``)."""
+    def source(self, topic: str, *, learned: bool = False) -> Source:
+        """The card's source with its topic (of ``urn:cds-server:topic``); `learned` for the model's."""
+        key = "differential.source_label" if learned else "card.source_label"
         return Source(
-            label=self.texts["card.source_label"].format(label=self.settings.source_label),
+            label=self.texts[key].format(label=self.settings.source_label),
             url=self.base_url,
             topic=Coding(code=topic, system=TOPIC_SYSTEM, display=self.texts[f"topic.{topic}"]),
         )

@@ -29,10 +29,13 @@ _LINE_START = re.compile(r"^(?:([-+:=])|(\d+)([.)])(?=\s|$))")
 def plain(text: str, limit: int = MAX_LENGTH) -> str:
     """Text of the record as one line, without control, format (bidirectional) or unpaired characters."""
     if _HARMLESS.fullmatch(text) is None:
-        text = "".join(
-            char if unicodedata.category(char)[0] not in "CZ" else " " if char.isspace() else ""
-            for char in text[: 8 * limit]
-        )
+        text = text[: 8 * limit]
+        # What is printable holds nothing of the categories C and Z but the plain space.
+        if not text.isprintable():
+            text = "".join(
+                char if unicodedata.category(char)[0] not in "CZ" else " " if char.isspace() else ""
+                for char in text
+            )
         text = _SPACES.sub(" ", text).strip()
     return text if len(text) <= limit else text[: limit - 1].rstrip() + "…"
 

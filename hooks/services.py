@@ -91,7 +91,9 @@ SERVICES: tuple[Service, ...] = (
         description=(
             "Warns when the record shows a patient who needs attention now: published early-warning scores, "
             "red-flag combinations and critical values, each with the facts it rests on, what is not known, "
-            "and draft orders for tests that are still missing. Says nothing when there is nothing to say."
+            "and draft orders for tests that are still missing. Adds a ranked differential of common "
+            "diseases with the facts for and against each; its model is trained on simulated patients. Says "
+            "nothing when there is nothing to say."
         ),
         usage_requirements=_USAGE,
         templates=_TEMPLATES,
@@ -101,8 +103,9 @@ SERVICES: tuple[Service, ...] = (
         hook="order-select",
         title="Order review",
         description=(
-            "Reviews the orders being selected against the record: allergies and contraindications, tests "
-            "that already have a recent result, and tests the record asks for that are not among the drafts."
+            "Reviews the orders being selected against the record: allergies and contraindications, drugs that "
+            "do harm in a leading diagnosis, tests that already have a recent result, tests the record asks "
+            "for that are not among the drafts, and the test that would separate the leading diagnoses best."
         ),
         usage_requirements=_USAGE,
         templates=_TEMPLATES,

@@ -7,10 +7,15 @@ say of the patient now is in `diagnostic_assessment`.
 
 from datetime import timedelta
 
+import msgspec
+
 from hooks import wording
 from hooks.cards import Card, Indicator, build_card
 from hooks.context import INDICATOR, CallContext
-from hooks.facts import distinct
+from hooks.differential import IMMEDIATE, Differential, contributions_to, has_complaint
+from hooks.differential_card import Section, section
+from hooks.differential_words import Key
+from hooks.facts import distinct, saying_several
 from hooks.markdown import escape, plain
 from hooks.override_reasons import override_reasons
 from hooks.priority import RANK, priorities
@@ -25,6 +30,7 @@ _FETCHING = frozenset({"fetch-failed", "truncated", "operation-outcome"})
 # grade C: estimate of this project.
 _VITALS_DUE = timedelta(hours=1)
 _ACUTE = frozenset({"emergency", "inpatient"})
+_NOTHING = Section()
 
 
 def outdated_card(context: CallContext, stale: list[Statement], spoken: set[str]) -> tuple[int, Card] | None:
@@ -145,32 +151,50 @@ def quality_card(context: CallContext) -> tuple[int, Card] | None:
     return RANK["soon"], card
 
 
-def model_cards(context: CallContext, fresh: list[Statement]) -> list[tuple[int, Card]]:
-    """What the learned engines add to the published rules: a rare-disease alarm, or attention now."""
+class Opinions(msgspec.Struct, frozen=True):
+    """Cards of the learned engines; whether one of them holds the differential, and what they show."""
+
+    cards: tuple[tuple[int, Card], ...]
+    hosts: bool
+    shown: frozenset[Key]
+
+
+def model_cards(context: CallContext, fresh: list[Statement], told: Differential | None) -> Opinions:
+    """What the learned engines add to the published rules: a rare-disease alarm, or attention now.
+
+    `told` is the differential; an opinion about the patient now holds it.  Engines that disagree are
+    said on the differential's own card when there is one, and elsewhere only when it may be acute.
+    """
     assessment = context.assessment
     texts = context.texts
+    most = context.settings.max_facts
     found: list[tuple[int, Card]] = []
+    rare: list[Fact] = []
+    if assessment.rare_alarm and assessment.rare:
+        rare = _supporting(context, assessment.rare[0].id)
+    said: set[Key] = {(fact.kind, fact.code) for fact in rare[:most]}
     code = assessment.escalation.code
     grave = any(statement.rank <= RANK["urgent"] for statement in fresh)
+    hosts = True
     if assessment.immediate and not grave:
-        percent = texts["model.probability"].format(
+        probability = texts["model.probability"].format(
             percent=texts.number(round(100 * assessment.immediate_probability))
         )
-        facts = [c.fact for c in assessment.explanation if c.target == "immediate-attention" and c.amount > 0]
-        summary = texts["model.immediate"].format(probability=percent)
-        body = [texts["model.immediate_detail"]]
+        facts = _supporting(context, IMMEDIATE)
+        said.update([(fact.kind, fact.code) for fact in facts[:most]])
         found.append(
             _opinion(
                 context,
                 key="immediate",
-                summary=summary,
+                summary=texts["model.immediate"].format(probability=probability),
                 indicator="warning",
                 topic="model-assessment",
-                body=body,
+                body=[texts["model.immediate_detail"]],
                 facts=facts,
+                hosted=_hosted(context, told, said, pressing=True),
             )
         )
-    elif code in {"precaution", "atypical-case"} and not fresh:
+    elif not fresh and _is_worth_saying(context, told):
         key = "model.precaution" if code == "precaution" else "model.atypical"
         indicator: Indicator = "info" if assessment.severity == "no-disease" else "warning"
         severity = texts["card.severity"].format(severity=texts[f"severity.{assessment.severity}"])
@@ -183,29 +207,57 @@ def model_cards(context: CallContext, fresh: list[Statement]) -> list[tuple[int,
                 topic="model-assessment",
                 body=[f"{severity}."],
                 facts=[],
+                hosted=_hosted(context, told, said, pressing=False),
             )
         )
+    else:
+        hosts = False
     if assessment.rare_alarm and assessment.rare:
         named = [plain(candidate.label, 60) for candidate in assessment.rare[:3]]
         lines = [
             f"{escape(candidate.label)} ({texts.number(round(100 * candidate.probability))} %)"
             for candidate in assessment.rare[:5]
         ]
-        facts = [c.fact for c in assessment.explanation if c.target == assessment.rare[0].id and c.amount > 0]
-        summary = texts["model.rare"].format(names=", ".join(named))
-        body = [texts["model.rare_detail"], wording.bullets(lines)]
         found.append(
             _opinion(
                 context,
                 key="rare",
-                summary=summary,
+                summary=texts["model.rare"].format(names=", ".join(named)),
                 indicator="warning",
                 topic="rare-disease",
-                body=body,
-                facts=facts,
+                body=[texts["model.rare_detail"], wording.bullets(lines)],
+                facts=rare,
             )
         )
-    return found
+    return Opinions(tuple(found), hosts, frozenset(said))
+
+
+def _is_worth_saying(context: CallContext, told: Differential | None) -> bool:
+    """Whether a disagreement or an atypical picture deserves a card where no rule speaks.
+
+    The common engine sees every chart: what it only doubts of somebody without complaint is no card.
+    """
+    assessment = context.assessment
+    code = assessment.escalation.code
+    if code == "precaution":
+        alone = told is not None and told.alone
+        return not assessment.common or (assessment.severity == "acute-disease" and not alone)
+    return code == "atypical-case" and (not assessment.common or has_complaint(context.chart))
+
+
+def _supporting(context: CallContext, target: str) -> list[Fact]:
+    """The facts that speak for something: those that tell, else whatever does."""
+    telling, _ = contributions_to(target, context.assessment)
+    if telling:
+        return distinct([[one.fact for one in telling]], saying_several(context.chart))
+    return [one.fact for one in context.assessment.explanation if one.target == target and one.amount > 0]
+
+
+def _hosted(context: CallContext, told: Differential | None, said: set[Key], *, pressing: bool) -> Section:
+    if told is None:
+        return Section()
+    most = context.settings.max_suggestions
+    return section(context, told, said=said, taken=(), drafts=most, pressing=pressing)
 
 
 def _opinion(
@@ -217,17 +269,18 @@ def _opinion(
     topic: str,
     body: list[str],
     facts: list[Fact],
+    hosted: Section = _NOTHING,
 ) -> tuple[int, Card]:
     texts = context.texts
-    parts = list(body)
+    parts = [*body, *hosted.blocks]
     if facts:
         table = wording.fact_table(
             facts, context.chart, texts, context.names, most=context.settings.max_facts
         )
         parts.append(wording.section(texts["card.why"], table))
-    unread = wording.unread_lines(context.chart, texts)
-    if unread:
-        parts.append(wording.section(texts["card.unknown"], wording.bullets(unread)))
+    unknown = [*hosted.unknown, *wording.unread_lines(context.chart, texts)]
+    if unknown:
+        parts.append(wording.section(texts["card.unknown"], wording.bullets(unknown)))
     parts.append(context.basis([]))
     card = build_card(
         seed=context.seed,
@@ -236,6 +289,7 @@ def _opinion(
         indicator=indicator,
         detail="\n\n".join(parts),
         source=context.source(topic),
+        suggestions=hosted.suggestions,
         override_reasons=override_reasons("assessment", texts.language),
     )
     return INDICATOR.index(indicator), card

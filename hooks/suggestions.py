@@ -17,6 +17,7 @@ from fhir_adapters.chart import PatientChart
 from hooks.cards import Action, Suggestion
 from hooks.markdown import plain
 from hooks.texts import Texts, texts_for
+from models.rules.actions import Actions
 
 SNOMED = "http://snomed.info/sct"
 
@@ -90,6 +91,17 @@ def ordered_as() -> Mapping[str, str]:
 def action_title(action_id: str, texts: Texts) -> str:
     """The action's name for people, its id when the texts are older than the rules."""
     return texts.get(f"action.{action_id}.title", action_id.replace("-", " "))
+
+
+@cache
+def _actions() -> Actions:
+    return Actions.load()
+
+
+def answered(action_id: str, chart: PatientChart) -> str | None:
+    """The reference of the recent result or open order that answers an action, or `None`."""
+    known = _actions()
+    return known.already(action_id, chart, chart.at) if action_id in known.by_id else None
 
 
 @lru_cache(maxsize=1024)

@@ -5,6 +5,7 @@ writing numbers, units and times the way people of that language write them.  De
 what a card says.
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from datetime import datetime
@@ -15,6 +16,12 @@ from typing import Any, Literal, cast
 
 Language = Literal["en", "es"]
 LANGUAGES: tuple[Language, ...] = ("en", "es")
+
+# RAE, Ortografía: "padres e hijos" but "agua y hielo"; "siete u ocho".
+_SOUNDS = {
+    "and": re.compile(r"h?[ií](?![aáeéoó])", re.IGNORECASE),
+    "or": re.compile(r"h?[oó]", re.IGNORECASE),
+}
 
 
 class TextsInvalid(ValueError):
@@ -103,6 +110,11 @@ class Texts:
                 return text
             name = name.rpartition("-")[0]
         return None
+
+    def link(self, word: Literal["and", "or"], following: str) -> str:
+        """``and`` or ``or`` before what follows; Spanish says ``e`` before the sound i and ``u`` before o."""
+        changes = self.language == "es" and _SOUNDS[word].match(following) is not None
+        return self._texts[f"list.{word}_changed" if changes else f"list.{word}"]
 
     def keys(self) -> frozenset[str]:
         """Every key."""

@@ -19,7 +19,7 @@ Names = Callable[[Fact, str], str]
 
 
 # "pH 7.12" and "INR 5", not "pH 7.12 pH".
-_IN_THE_NAME = frozenset({"[pH]", "{INR}", "{ratio}"})
+IN_THE_NAME = frozenset({"[pH]", "{INR}", "{ratio}"})
 _LASTING = frozenset({"finding", "problem", "medication", "allergy", "family"})
 _RECENT = timedelta(hours=48)
 
@@ -49,13 +49,13 @@ def join(items: Sequence[str], texts: Texts) -> str:
     """``a, b and c``."""
     if len(items) <= 1:
         return "".join(items)
-    return f"{', '.join(items[:-1])} {texts['list.and']} {items[-1]}"
+    return f"{', '.join(items[:-1])} {texts.link('and', items[-1])} {items[-1]}"
 
 
 def value_of(fact: Fact, texts: Texts) -> str:
     """The value of a fact for people, as plain text; empty when presence is all there is to say."""
     if fact.value is not None:
-        return texts.quantity(fact.value, None if fact.unit in _IN_THE_NAME else fact.unit)
+        return texts.quantity(fact.value, None if fact.unit in IN_THE_NAME else fact.unit)
     if fact.text_value:
         return texts.get(f"coded.{fact.text_value}", fact.text_value.replace("-", " "))
     return "" if fact.state == "present" else texts[f"state.{fact.state}"]

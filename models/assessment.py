@@ -127,9 +127,19 @@ class OrderConcern(msgspec.Struct, frozen=True, gc=False):
     `kind`: ``duplicate`` (a recent result or open order already answers it; `facts` holds it),
     ``allergy``, ``contraindicated`` (drug against a problem, pregnancy or measurement), ``missing``
     (a rule asks for a test that is not among the drafts).  Texts: ``order.<rule>``.
+    ``harmful-in-diagnosis``: a drug that does harm in a leading disease of the differential (`rule` is a
+    row of ``drug_harms.csv``, which holds the sentence); ``separating-test``: the test that would tell
+    leading diseases apart best (`order` empty).  Both name the diseases (`Prediction.id`) in `diagnoses`.
     """
 
-    kind: Literal["duplicate", "allergy", "contraindicated", "missing"]
+    kind: Literal[
+        "duplicate",
+        "allergy",
+        "contraindicated",
+        "missing",
+        "harmful-in-diagnosis",
+        "separating-test",
+    ]
     rule: str
     order: str
     order_label: str
@@ -137,6 +147,7 @@ class OrderConcern(msgspec.Struct, frozen=True, gc=False):
     facts: tuple[Fact, ...]
     actions: tuple[str, ...] = ()
     source: str = ""
+    diagnoses: tuple[str, ...] = ()
 
 
 class Prediction(msgspec.Struct, frozen=True, gc=False):

@@ -1,13 +1,19 @@
-"""The engine: a chart in, an `Assessment` out, with the published rules as its only engine for now.
+"""The engine: a chart in, an `Assessment` out, by the published rules and the common-disease ensemble.
 
-Responsible for loading the rule data once, running scores, red flags and the severity mapping over a
-chart, and putting them through the policy.  Pure and deterministic: no I/O after `load`, no clock, no
-randomness; the same chart gives the same bytes.
+Responsible for loading the rule data once, running scores, red flags and the ensemble of a model bundle
+over a chart, and putting what they hold through the policy.  Without a bundle the rules speak alone.
+Pure and deterministic: no I/O after `load`, no clock, no randomness; the same chart gives the same bytes.
 """
+
+import math
+
+import msgspec
 
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.hpo import Ontology
-from models.assessment import Assessment, Fact, Missing
+from models.assessment import Assessment, Contribution, Fact, Missing, Severity
+from models.bundle import Bundle
+from models.common.engine import CommonEngine, Differential
 from models.policy import EngineVote, PolicySettings, RuleResults, decide
 from models.recommendations import recommend
 from models.rules import tables
@@ -16,7 +22,7 @@ from models.rules.analytes import load_analytes
 from models.rules.complaints import ComplaintRisk
 from models.rules.currency import Currency
 from models.rules.facts import fact_of
-from models.rules.immediate import PAIN, ImmediateModel, Weights
+from models.rules.immediate import PAIN, TARGET, Immediate, ImmediateModel, Weights, logistic
 from models.rules.order_rules import OrderRules
 from models.rules.red_flags import RedFlagRules
 from models.rules.scores import ScoreRules, ScoresResult
@@ -31,8 +37,8 @@ MODEL_ID = f"rules-{VERSION}"
 class Engine:
     """All rules, loaded and checked; immutable and shared by all requests of a process.
 
-    `model_id` names the model (rules only, for now), `knowledge_id` the rule data with the SHA-256
-    digest over all its files.
+    `model_id` names the model bundle (the rules, where there is none), `knowledge_id` the rule data with
+    the SHA-256 digest over all its files, `common` is the engine of the bundle.
     """
 
     def __init__(
@@ -48,10 +54,13 @@ class Engine:
         severity: SeverityRules,
         immediate: ImmediateModel,
         knowledge_id: str,
+        common: CommonEngine | None = None,
+        model_id: str = MODEL_ID,
     ) -> None:
         self.settings = settings
         self.actions = actions
-        self.model_id = MODEL_ID
+        self.model_id = model_id
+        self.common = common
         self.knowledge_id = knowledge_id
         self._terms = terms
         self._scores = scores
@@ -62,8 +71,10 @@ class Engine:
         self._immediate = immediate
 
     @classmethod
-    def load(cls, ontology: Ontology, settings: PolicySettings | None = None) -> "Engine":
-        """Load the packaged rule data.
+    def load(
+        cls, ontology: Ontology, settings: PolicySettings | None = None, bundle: Bundle | None = None
+    ) -> "Engine":
+        """Load the packaged rule data, and the ensemble of a verified bundle.
 
         Raises `models.rules.errors.RulesInvalid` or `models.rules.data_rows.RuleDataError` naming the
         file and the entry that is wrong.
@@ -72,6 +83,16 @@ class Engine:
         actions = Actions.load()
         terms = TermTable(ontology, analytes)
         red_flags = RedFlagRules.load(terms, actions)
+        common = None
+        if bundle is not None:
+            common = CommonEngine(
+                schema=bundle.schema,
+                ontology=ontology,
+                diseases=bundle.diseases,
+                arrays=bundle.arrays,
+                stack=bundle.stack,
+                analytes=analytes,
+            )
         return cls(
             settings=settings if settings is not None else PolicySettings(),
             terms=terms,
@@ -83,6 +104,8 @@ class Engine:
             severity=SeverityRules.load(),
             immediate=ImmediateModel(Weights.load(), ScoreRisk.load(), analytes),
             knowledge_id=f"rules-{VERSION}+sha256.{tables.digest()}",
+            common=common,
+            model_id=MODEL_ID if bundle is None else bundle.id,
         )
 
     def assess(self, chart: PatientChart) -> Assessment:
@@ -110,9 +133,13 @@ class Engine:
             urgent="urgent" in ranks or immediate.probability > self.settings.immediate_threshold,
         )
         severity, probabilities = self._severity.probabilities(situation)
-        decision = decide(self.settings, results, (EngineVote("rules", severity, immediate.probability),))
+        found = None
+        if self.common is not None:
+            found = self.common.assess(chart, logit_of(immediate))
+        votes = _votes(severity, immediate, found, graver=situation in ("immediate", "urgent"))
+        decision = decide(self.settings, results, votes)
         recommendations = recommend(chart, self.actions, self._scores, results)
-        return Assessment(
+        assessment = Assessment(
             severity=decision.severity,
             severity_probabilities=probabilities,
             immediate=decision.immediate,
@@ -132,6 +159,23 @@ class Engine:
             model=self.model_id,
             knowledge=self.knowledge_id,
         )
+        return assessment if found is None else _with_differential(assessment, immediate, found)
+
+    def rules_logit(self, chart: PatientChart) -> float:
+        """The published rules' own logit of immediate attention, which the ensemble's pool takes in."""
+        currency = Currency(chart, self._scores.windows)
+        scored = self._scores.evaluate(chart, currency)
+        met = self._red_flags.evaluate(chart, self._terms.match(chart, currency))
+        return logit_of(
+            self._immediate.assess(
+                chart,
+                scores=scored.scores,
+                critical_values=scored.critical_values,
+                red_flags=met,
+                complaints=self._complaints.of(chart),
+                pain=self._pain(chart, currency),
+            )
+        )
 
     def _pain(self, chart: PatientChart, currency: Currency) -> Fact | None:
         series = chart.measurements.get(PAIN)
@@ -139,6 +183,60 @@ class Engine:
             return None
         newest = currency.newest_of(PAIN, series, "vital")
         return fact_of(newest[0], self._terms.analytes) if newest is not None and not newest[1] else None
+
+
+def logit_of(immediate: Immediate) -> float:
+    """The logit that the rules' contributions add up to."""
+    return immediate.base_logit + math.fsum([item.amount for item in immediate.contributions])
+
+
+def _votes(
+    severity: Severity, immediate: Immediate, found: Differential | None, *, graver: bool
+) -> tuple[EngineVote, ...]:
+    """What the engines hold.
+
+    The rules' severity is a vote beside the ensemble's only where they found something urgent: their
+    mapping of milder situations is a stopgap for the time without a learned engine.  The ensemble's
+    probability of immediate attention already contains the rules' evidence.
+    """
+    if found is None:
+        return (EngineVote("rules", severity, immediate.probability),)
+    learned = EngineVote(
+        "common", found.severity, logistic(found.immediate_logit), found.set_size, found.similarity
+    )
+    return (EngineVote("rules", severity), learned) if graver else (learned,)
+
+
+def _with_differential(assessment: Assessment, immediate: Immediate, found: Differential) -> Assessment:
+    """The assessment with what the ensemble holds; the explanation adds up to the pooled scores."""
+    rules = [
+        Contribution(TARGET, item.fact, item.amount * found.rules_weight)
+        for item in immediate.contributions
+        if found.rules_weight
+    ]
+    return msgspec.structs.replace(
+        assessment,
+        severity_probabilities=found.severity_probabilities,
+        common=found.predictions,
+        other_probability=found.other_probability,
+        explanation=(*_merged(rules, found), *[c for c in found.contributions if c.target != TARGET]),
+        counterfactuals=found.counterfactuals,
+        next_steps=found.next_steps,
+        coverage=found.coverage,
+        set_size=found.set_size,
+        similarity=found.similarity,
+    )
+
+
+def _merged(rules: list[Contribution], found: Differential) -> list[Contribution]:
+    """Rules' and learned contributions to immediate attention, one for each fact, largest first."""
+    total: dict[tuple[str, str, tuple[str, ...]], Contribution] = {}
+    for item in (*rules, *[c for c in found.contributions if c.target == TARGET]):
+        key = (item.fact.kind, item.fact.code, item.fact.sources)
+        held = total.get(key)
+        amount = item.amount if held is None else held.amount + item.amount
+        total[key] = Contribution(TARGET, item.fact if held is None else held.fact, amount)
+    return sorted(total.values(), key=lambda item: -abs(item.amount))
 
 
 def _urgencies(results: RuleResults) -> set[str]:

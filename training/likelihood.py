@@ -5,23 +5,22 @@ sum over thousands of rows.  Nothing is fitted here; the stack learns how much t
 """
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from fhir_adapters.features import FeatureReader
-from models.common.members import TEXTBOOK_LIMIT, Likelihood
+from models.common.members import TEXTBOOK_LIMIT
 from training.simulation.population import CASE_MIX, case_weights
 from training.simulation.rows import Rows
 from training.simulation.tables import VISITORS, F32, F64, Tables
 
-FLOOR = 0.012
+FLOOR = 0.005
 """A finding that a disease file leaves out is not impossible: no likelihood ratio goes below this over the
 average.  Grade C: set by this project."""
 MISTAKEN = 0.04
 """Share of denials that are wrong (the question was not understood, or not asked)."""
 
 
-def likelihood_arrays(tables: Tables, case_mix: float = CASE_MIX) -> dict[str, F32]:
+def likelihood_arrays(tables: Tables, case_mix: tuple[float, float] = CASE_MIX) -> dict[str, F32]:
     """The arrays of the member, under ``likelihood.*``."""
     weight = tables.weight.mean(axis=0)  # [D, G]
     share = (case_weights(tables, 0, case_mix) + case_weights(tables, 1, case_mix)) / 2
@@ -73,7 +72,7 @@ def _distances(tables: Tables, weight: F64, share: F64) -> tuple[F64, F64, F64]:
     return mean, 1 / variance, -0.5 * np.log(variance)
 
 
-def _prior(tables: Tables, case_mix: float) -> F64:
+def _prior(tables: Tables, case_mix: tuple[float, float]) -> F64:
     """Log share of each disease by setting and age band; last row: age unknown [2, 10, D]."""
     found = []
     for setting in (0, 1):
@@ -103,20 +102,23 @@ def _pregnant(tables: Tables, share: F64) -> F64:
 
 def likelihood_margins(arrays: dict[str, F32], rows: Rows, reader: FeatureReader) -> F32:
     """The margins [N, D] of rows: the sum that serving makes of its parts."""
-    table = Likelihood.of(dict(arrays))  # type: ignore[arg-type]
     said = rows.said.copy()
     said.data = np.where(said.data >= 1, 1.0, 0.5).astype(np.float32)
     features = rows.features
     risks = features[:, reader.at_risks : reader.at_values]
     results = features[:, reader.at_results : reader.at_person]
     emergency = rows.emergency.astype(int)
-    margins = said @ table.present + rows.denied @ table.absent
-    margins += _sign(risks, 1) @ table.risk + _sign(risks, -1) @ table.no_risk
-    margins += _sign(results, 1) @ table.positive + _sign(results, -1) @ table.negative
-    margins += table.prior[emergency, rows.band] + table.sex[rows.sex + 1]
     pregnant = features[:, reader.at_person + 2].toarray().ravel().astype(int)
-    margins += table.pregnant[pregnant + 1]
-    _add_distances(margins, features[:, reader.at_values : reader.at_measured].tocoo(), table)
+
+    def table(name: str) -> F32:
+        return arrays[f"likelihood.{name}"]
+
+    margins = said @ table("present") + rows.denied @ table("absent")
+    margins += _sign(risks, 1) @ table("risk") + _sign(risks, -1) @ table("no_risk")
+    margins += _sign(results, 1) @ table("positive") + _sign(results, -1) @ table("negative")
+    margins += table("prior")[emergency, rows.band] + table("sex")[rows.sex + 1]
+    margins += table("pregnant")[pregnant + 1]
+    _add_distances(margins, features[:, reader.at_values : reader.at_measured].tocoo(), arrays)
     return np.asarray(margins, dtype=np.float32)
 
 
@@ -126,10 +128,10 @@ def _sign(block: csr_matrix, sign: int) -> csr_matrix:
     return found
 
 
-def _add_distances(margins: NDArray[np.float32], values: csr_matrix, table: Likelihood) -> None:
+def _add_distances(margins: F32, values: csr_matrix, arrays: dict[str, F32]) -> None:
+    mean, precision, offset = (arrays[f"likelihood.{name}"] for name in ("mean", "precision", "offset"))
     for start in range(0, len(values.data), 20000):
         part = slice(start, start + 20000)
         index, distance = values.col[part], values.data[part][:, None]
-        gap = distance - table.mean[index]
-        added = table.offset[index] + 0.5 * distance**2 - 0.5 * gap**2 * table.precision[index]
+        added = offset[index] + 0.5 * distance**2 - 0.5 * (distance - mean[index]) ** 2 * precision[index]
         np.add.at(margins, values.row[part], np.clip(added, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT))

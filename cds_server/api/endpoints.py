@@ -1,6 +1,5 @@
 """`POST /api/v1/predict`: the simple form in, the same assessment as everywhere out, in simple words."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -10,6 +9,7 @@ from pydantic_core import ErrorDetails
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cds_server.api.answer import simple_answer
 from cds_server.api.bundle import bundle_of
 from cds_server.api.schemas import PredictRequest, PredictResponse
 from cds_server.errors import RequestMalformed
@@ -18,10 +18,8 @@ from cds_server.http import Call, check_content_type, read_body
 from cds_server.language import choose_language
 from cds_server.state import House
 from fhir_adapters.chart import PatientChart
-from hooks.suggestions import action_title
-from hooks.texts import Texts, texts_for
-from hooks.wording import Names
-from models.assessment import SEVERITIES, Assessment, Fact, Prediction
+from hooks.texts import texts_for
+from models.assessment import Assessment
 
 _REFUSED = "FHIR OperationOutcome that names the field."
 
@@ -55,7 +53,7 @@ def router(house: House) -> APIRouter:
 
         def encode(chart: PatientChart, assessment: Assessment) -> bytes:
             names = house.knowledge.builder.name_of
-            return msgspec.json.encode(_simple(chart, assessment, texts_for(language), names))
+            return msgspec.json.encode(simple_answer(chart, assessment, texts_for(language), names))
 
         body = await assess_bundle(
             house,
@@ -101,121 +99,3 @@ def _members(schema: dict[str, Any]) -> set[str]:
 
 
 _KNOWN = frozenset(_members(PredictRequest.model_json_schema()))
-
-
-def _simple(chart: PatientChart, assessment: Assessment, texts: Texts, names: Names) -> dict[str, Any]:
-    escalation = assessment.escalation.code
-
-    def facts(found: Sequence[Fact]) -> list[dict[str, Any]]:
-        return [_fact(fact, texts, names) for fact in found]
-
-    return {
-        "severity": {"code": assessment.severity, "text": texts[f"severity.{assessment.severity}"]},
-        "severity_probabilities": dict(zip(SEVERITIES, assessment.severity_probabilities, strict=True)),
-        "immediate_attention": {
-            "decision": assessment.immediate,
-            "probability": assessment.immediate_probability,
-        },
-        "common": [_candidate(prediction) for prediction in assessment.common],
-        "rare": [_candidate(prediction) for prediction in assessment.rare],
-        "rare_alarm": {"decision": assessment.rare_alarm, "probability": assessment.rare_alarm_probability},
-        "escalation": {"code": escalation, "text": texts[f"escalation.{escalation}"]},
-        "explanation": {
-            "red_flags": [
-                {
-                    "id": flag.id,
-                    "text": texts.get(f"red-flag.{flag.id}.summary", flag.id),
-                    "urgency": flag.urgency,
-                    "facts": facts(flag.facts),
-                    "source": flag.source,
-                }
-                for flag in assessment.red_flags
-            ],
-            "scores": [
-                {
-                    "id": score.id,
-                    "text": texts.get(f"score.{score.id}.name", score.id),
-                    "value": score.value,
-                    "maximum": score.maximum,
-                    "band": score.band,
-                    "complete": score.complete,
-                    "missing": list(score.missing),
-                    "source": score.source,
-                }
-                for score in assessment.scores
-            ],
-            "critical_values": [
-                {
-                    "id": value.id,
-                    "direction": value.direction,
-                    "limit": value.limit,
-                    "urgency": value.urgency,
-                    "facts": facts([value.fact]),
-                    "source": value.source,
-                }
-                for value in assessment.critical_values
-            ],
-            "contributions": [
-                {"target": part.target, "amount": part.amount, "facts": facts([part.fact])}
-                for part in assessment.explanation
-            ],
-        },
-        "recommendations": [
-            {
-                "id": recommendation.action,
-                "text": action_title(recommendation.action, texts),
-                "urgency": recommendation.urgency,
-                "because": list(recommendation.because),
-            }
-            for recommendation in assessment.recommendations
-        ],
-        "missing_information": [
-            {
-                "code": missing.id,
-                "text": texts.maybe(f"missing.{missing.id}")
-                or texts.get(f"parameter.{missing.id}", missing.id),
-            }
-            for missing in assessment.missing
-        ],
-        "unreadable": [
-            *[
-                {
-                    "code": issue.code,
-                    "text": texts.get(f"issue.{issue.code}", issue.code),
-                    "where": issue.reference,
-                }
-                for issue in chart.issues
-            ],
-            *[
-                {
-                    "code": "unmapped",
-                    "text": f"{unmapped.system}|{unmapped.code}",
-                    "where": unmapped.reference,
-                }
-                for unmapped in chart.unmapped
-            ],
-        ],
-        "model": assessment.model,
-        "knowledge": assessment.knowledge,
-    }
-
-
-def _fact(fact: Fact, texts: Texts, names: Names) -> dict[str, Any]:
-    found: dict[str, Any] = {
-        "text": names(fact, texts.language) or fact.label,
-        "code": fact.code,
-        "state": fact.state,
-        "sources": list(fact.sources),
-    }
-    if fact.value is not None:
-        found |= {"value": fact.value, "unit": fact.unit}
-    return found
-
-
-def _candidate(prediction: Prediction) -> dict[str, Any]:
-    return {
-        "name": prediction.label,
-        "probability": prediction.probability,
-        "codes": [{"system": s, "code": c, "display": d} for s, c, d in prediction.codings],
-        "rationale": prediction.rationale or None,
-    }

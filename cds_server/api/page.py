@@ -43,7 +43,10 @@ def _page(description: dict[str, Any]) -> str:
             paths.append((method.upper(), path, operation.get("summary", "")))
             schema = _body_schema(operation)
             if schema:
-                forms.append(_form(f"{method.upper()} {path}", schema))
+                forms.append(_form(f"{method.upper()} {path}", schema, schema.get("$defs", {})))
+            answer = _answer_name(operation)
+            if answer:
+                forms.append(_answer(answer, description["components"]["schemas"]))
     rows = "".join(
         f"<tr><td>{escape(method)}</td><td><code>{escape(path)}</code></td><td>{escape(summary)}</td></tr>\n"
         for method, path, summary in paths
@@ -64,13 +67,40 @@ def _body_schema(operation: dict[str, Any]) -> dict[str, Any]:
     return schema
 
 
-def _form(title: str, schema: dict[str, Any]) -> str:
+def _form(title: str, schema: dict[str, Any], types: dict[str, Any], level: int = 2) -> str:
     """The members of a JSON body, then those of each type it names."""
-    parts = [f"<h2>{escape(title)}</h2>\n", _members(schema)]
-    for name, inner in schema.get("$defs", {}).items():
+    parts = [f"<h{level}>{escape(title)}</h{level}>\n", _members(schema)]
+    for name, inner in types.items():
         if inner.get("properties"):
-            parts += [f"<h3>{escape(name)}</h3>\n", _members(inner)]
+            parts += [f"<h{level + 1}>{escape(name)}</h{level + 1}>\n", _members(inner)]
     return "".join(parts)
+
+
+def _answer_name(operation: dict[str, Any]) -> str:
+    """The type of the answer to a call, empty for one that is not described."""
+    content = operation.get("responses", {}).get("200", {}).get("content", {})
+    reference: str = content.get("application/json", {}).get("schema", {}).get("$ref", "")
+    return reference.rpartition("/")[2]
+
+
+def _answer(name: str, types: dict[str, Any]) -> str:
+    """The members of an answer, then those of the types it names, in the order they are named."""
+    named: dict[str, Any] = {}
+
+    def follow(value: Any) -> None:
+        if isinstance(value, dict):
+            inner = str(value.get("$ref", "")).rpartition("/")[2]
+            if inner in types and inner not in named:
+                named[inner] = types[inner]
+                follow(types[inner])
+            for member in value.values():
+                follow(member)
+        elif isinstance(value, list):
+            for member in value:
+                follow(member)
+
+    follow(types[name].get("properties", {}))
+    return _form("The answer", types[name], named, level=3)
 
 
 def _members(schema: dict[str, Any]) -> str:

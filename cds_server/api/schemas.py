@@ -103,10 +103,44 @@ class CodedText(BaseModel):
 class Candidate(BaseModel):
     """One disease of a differential."""
 
-    name: str
-    probability: float
-    codes: list[dict[str, str]]
-    rationale: str | None = None
+    id: str = Field(description="Its name in contributions, what_changes and what_next.")
+    name: str = Field(description="In the language of the answer.")
+    probability: float = Field(ge=0, le=1, description="Calibrated.")
+    in_set: bool = Field(False, description="Whether it belongs to the set that `differential` speaks of.")
+    codes: list[dict[str, str]] = Field(description="ICD-10, ICD-10-CM, SNOMED CT; OMIM, ORPHA.")
+    rationale: str | None = Field(None, description="The facts for it and the strongest against it.")
+
+
+class Change(BaseModel):
+    """What would change if one fact were otherwise."""
+
+    target: str = Field(description="A disease of `common`, or immediate-attention.")
+    text: str | None = Field(description="In words; null when the rounded figures are the same.")
+    before: float = Field(ge=0, le=1)
+    after: float = Field(ge=0, le=1)
+
+
+class Step(BaseModel):
+    """Something to find out next."""
+
+    kind: Literal["ask", "test"]
+    code: str = Field(description="A finding to ask or look for, or a test.")
+    text: str
+    gain: float = Field(description="Expected information about which disease it is, bits.")
+    separates: list[str] = Field(description="The two diseases it tells apart best.")
+
+
+class Differential(BaseModel):
+    """What the list of common diseases rests on, and what would help."""
+
+    text: str = Field(description="What it rests on and how far it reaches, in words.")
+    coverage: float | None = Field(description="Share of such patients whose true disease is in the set.")
+    set_size: int | None = Field(description="Diseases in the set, listed or not.")
+    other_probability: float = Field(description="What the diseases not listed share.")
+    similarity: float | None = Field(description="To the patients the model was trained on, 0 to 1.")
+    what_changes: list[Change]
+    what_next: list[Step]
+    not_known: list[str] = Field(description="What the model does not know of this patient, in words.")
 
 
 class Recommended(BaseModel):
@@ -124,11 +158,14 @@ class PredictResponse(BaseModel):
     severity: CodedText
     severity_probabilities: dict[Severity, float]
     immediate_attention: Decision
-    common: list[Candidate]
-    rare: list[Candidate]
+    common: list[Candidate] = Field(description="Common diseases by falling probability.")
+    differential: Differential | None = Field(description="About `common`; null while it is empty.")
+    rare: list[Candidate] = Field(description="Rare diseases by falling probability.")
     rare_alarm: Decision
     escalation: CodedText
-    explanation: dict[str, list[dict[str, Any]]]
+    explanation: dict[str, list[dict[str, Any]]] = Field(
+        description="Red flags, scores, critical values, and how much each fact moved each target."
+    )
     recommendations: list[Recommended]
     missing_information: list[CodedText]
     unreadable: list[dict[str, str]]

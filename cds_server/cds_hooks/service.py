@@ -18,7 +18,7 @@ from cds_server.cds_hooks.prefetch import Record, complete
 from cds_server.cds_hooks.request import HookRequest, decode_request
 from cds_server.errors import RequestMalformed, expression_of, status_of
 from cds_server.http import Call
-from cds_server.state import House
+from cds_server.state import House, Knowledge
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.collected import Resources
 from fhir_adapters.decode import MalformedJSON, read_bundle
@@ -39,7 +39,7 @@ _CARDS = {
 
 
 class _Moment(msgspec.Struct, frozen=True):
-    """What is known of a call before its body is read."""
+    """What is known of a call before its body is read, and the knowledge it is answered with to its end."""
 
     service: Service
     event_id: str
@@ -48,6 +48,7 @@ class _Moment(msgspec.Struct, frozen=True):
     now: datetime
     began: float
     input_digest: Awaitable[str]
+    knowledge: Knowledge
 
 
 class _Read(msgspec.Struct, frozen=True):
@@ -82,7 +83,9 @@ class HookCalls:
         body = request.take_body()
         size = len(body)
         began = time.perf_counter()
-        call = _Moment(service, new_id(), language, client, house.clock(), began, house.digest(body))
+        call = _Moment(
+            service, new_id(), language, client, house.clock(), began, house.digest(body), house.knowledge
+        )
         status = 200
         try:
             read = await house.apart(size, partial(self._read, service, body, call.now))
@@ -130,7 +133,7 @@ class HookCalls:
 
     def _assess(self, call: _Moment, read: _Read, record: Record) -> _Assessed:
         house = self._house
-        knowledge = house.knowledge
+        knowledge = call.knowledge
         request = read.request
         chart = knowledge.builder.build(
             record.found,
@@ -157,7 +160,7 @@ class HookCalls:
     def _decision(self, call: _Moment, read: _Read, **result: Any) -> Decision:
         house = self._house
         request = read.request
-        engine = house.knowledge.engine
+        engine = call.knowledge.engine
         return Decision(
             event_id=call.event_id,
             recorded=call.now,

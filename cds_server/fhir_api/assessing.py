@@ -52,16 +52,17 @@ async def assess_bundle(
     began = time.perf_counter()
     now = house.clock()
     status = 200
+    knowledge = house.knowledge  # once: a new model may arrive while this call is answered
 
     def work() -> _Done:
         found = read_bundle(bundle())
-        chart = house.knowledge.builder.build(
+        chart = knowledge.builder.build(
             found,
             at=_moment(found, now),
             patient_id=None,
             retrospective=True,
         )
-        assessment = house.knowledge.engine.assess(chart)
+        assessment = knowledge.engine.assess(chart)
         answer = encode(chart, assessment)
         return _Done(assessment, chart, answer, digest(answer), digest(body))
 

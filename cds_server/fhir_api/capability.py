@@ -59,6 +59,18 @@ def operation_definition(base_url: str) -> dict[str, Any]:
             _parameter("escalation", "out", "Coding", "1", "Whether and why to escalate."),
             _parameter("explanation", "out", None, "1", "Rules, scores and the facts they rest on."),
             _parameter(
+                "differential-set",
+                "out",
+                None,
+                "1",
+                "How often the set holds the true disease, its size, which of it are listed.",
+                minimum=0,
+            ),
+            _parameter(
+                "counterfactual", "out", None, "*", "What would change if a fact were otherwise.", minimum=0
+            ),
+            _parameter("next-step", "out", None, "*", "What to ask or test next.", minimum=0),
+            _parameter(
                 "missing-information", "out", None, "1", "What the assessment did without.", minimum=0
             ),
             _parameter("unreadable", "out", None, "1", "What was sent and could not be used."),

@@ -1,5 +1,7 @@
 """`/health/live`, `/health/ready` and `/metrics`."""
 
+from typing import Any
+
 import msgspec
 from starlette.routing import BaseRoute, Route
 
@@ -21,13 +23,17 @@ def routes(house: House) -> list[BaseRoute]:
         state = house.trail.state()
         if not state.database_up and not state.spool_writable:
             raise Unavailable("answers cannot be recorded: neither the database nor the audit spool works")
-        body = {
+        body: dict[str, Any] = {
             "status": "ready",
             "audit": "database" if state.database_up else "spool",
             "spool_depth": state.spool_depth,
             "model": house.knowledge.engine.model_id,
             "knowledge": house.knowledge.engine.knowledge_id,
+            "bundle": house.knowledge.bundle or "none",
         }
+        if house.refused is not None:
+            # Still ready: the model in use goes on answering.
+            body["bundle_refused"] = house.refused
         return Answer(msgspec.json.encode(body))
 
     async def metrics(_: Call) -> Answer:

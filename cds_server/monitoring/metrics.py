@@ -58,6 +58,40 @@ class Metrics:
             multiprocess_mode="livemin" if MULTIPROCESS_VARIABLE in os.environ else "all",
         )
 
+        self._bundle = Gauge(
+            "cds_model_bundle",
+            "Workers that answer with a model bundle.",
+            ("bundle",),
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
+        self._answering: str | None = None
+        self._refused = Gauge(
+            "cds_model_bundle_refused",
+            "1 while the bundle at the configured path is refused and another one answers.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+        self.reloads = Counter(
+            "cds_model_reloads",
+            "New model bundles noticed, by what became of them.",
+            ("result",),
+            registry=registry,
+        )
+
+    def deployed(self, bundle: str | None) -> None:
+        """This bundle answers from now on (`None`: the published rules alone)."""
+        if self._answering is not None:
+            self._bundle.labels(self._answering).set(0)
+        self._answering = bundle or "none"
+        self._bundle.labels(self._answering).set(1)
+        self._refused.set(0)
+
+    def model_refused(self) -> None:
+        """A new bundle was refused."""
+        self.reloads.labels("refused").inc()
+        self._refused.set(1)
+
     def answered(self, service: str, status: int, seconds: float) -> None:
         """Count one call of a service."""
         self.calls.labels(service, status).inc()

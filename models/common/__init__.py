@@ -1,1 +1,1 @@
-"""The common-disease ensemble at work: a chart's features in, a differential with its reasons out (numpy only)."""
+"""The common-disease ensemble at work: features in, a differential with its reasons out (numpy only)."""

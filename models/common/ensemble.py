@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fhir_adapters.features import Features
 from models.common.forest import Trees, reach
-from models.common.members import Arrays, Likelihood, Network, Places
+from models.common.members import Arrays, Evidence, Likelihood, Network, Places
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -56,8 +56,7 @@ class Outcome:
     disease: F64
     severity: F64
     immediate_logit: float
-    likelihood_base: F32
-    likelihood_parts: list[tuple[int, F32]]
+    evidence: Evidence
     index: NDArray[np.int32]
     values: F32
     owner: NDArray[np.int32]
@@ -84,6 +83,7 @@ class Ensemble:
         self._forest_start = arrays["forest.start"].astype(np.int64)
         self._forest_column = arrays["forest.column"].astype(np.int32)
         self._forest_share = arrays["forest.share"].astype(np.float32)
+        self._usual = arrays["forest.usual"].astype(np.float64)
         self._bias = np.array(stack.disease_bias)
         self._severity_bias = np.array(stack.severity_bias)
         self._mix = severity_mix
@@ -107,8 +107,8 @@ class Ensemble:
         stack, count = self.stack, self.count
         index = np.array(features.index, dtype=np.int32)
         values = np.array(features.values, dtype=np.float32)
-        base, parts = self._likelihood.parts(features, self.places)
-        likelihood = np.sum([part for _, part in parts], axis=0) + base if parts else base
+        evidence = self._likelihood.read(features, self.places)
+        likelihood = self._likelihood.margins(evidence)
         hidden = self._network.hidden(index, values)
         network = self._network.output(hidden)
         boosted_step = self._boosted.steps(index, values)
@@ -117,7 +117,7 @@ class Ensemble:
         forest_step = self._forest.steps(index, values)
         share = self._shares(self._forest.leaves(forest_step))
         floor = stack.forest_floor
-        forest = np.log(share[:-1] + floor)
+        forest = np.log(share[:-1] + floor) - self._usual[:-1]
         one, two, three, four = stack.disease
         margins = (
             one * likelihood
@@ -151,8 +151,7 @@ class Ensemble:
             disease,
             severity,
             immediate,
-            base,
-            parts,
+            evidence,
             index,
             values,
             np.array(features.owner, dtype=np.int32),
@@ -194,9 +193,8 @@ class Ensemble:
         likelihood = np.zeros((facts, len(asked)))
         base = np.zeros(len(asked))
         count = len(columns)
-        for item, part in outcome.likelihood_parts:
-            likelihood[item, :count] += part[columns]
-        base[:count] = outcome.likelihood_base[columns]
+        likelihood[:, :count] = self._likelihood.shares(outcome.evidence, facts, columns)
+        base[:count] = outcome.evidence.base[columns]
         stack = self.stack
         weights = np.array([[w] * count for w in stack.disease])
         bias = self._bias[columns]
@@ -235,7 +233,7 @@ class Ensemble:
         )
         values = np.zeros((len(found.leaf), len(asked)))
         values[np.arange(len(found.leaf)), which[found.tree]] = self._value[found.leaf]
-        resting = self._value[self._boosted.part(numbers).leaves(without)]
+        resting = self._value[self._boosted.leaves(without, numbers)]
         base = self._base[asked] + np.bincount(which, resting, minlength=len(asked))
         return found.shapley(values), base
 
@@ -275,7 +273,8 @@ class Ensemble:
         change = now - rest
         slope = np.divide(high - low, change, out=np.zeros_like(change), where=np.abs(change) > 1e-9)
         # The rest of a change that shares do not explain (rounding) is none.
-        return shares * slope, low + (high - low) * (np.abs(change) <= 1e-9)
+        base = low + (high - low) * (np.abs(change) <= 1e-9)
+        return shares * slope, base - self._usual[asked]
 
     def _explain_network(
         self,

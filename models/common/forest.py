@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
+U64 = NDArray[np.uint64]
 _LONGEST = 64
+_BIT = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
 
 def _shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -83,9 +85,9 @@ class Trees:
         step[touched] = np.where(goes_left, self.left[touched], self.right[touched])
         return step
 
-    def leaves(self, step: I32) -> I32:
-        """The leaf of each tree [T]."""
-        node = self.roots
+    def leaves(self, step: I32, numbers: NDArray[np.intp] | None = None) -> I32:
+        """The leaf of each tree [T], or of some trees."""
+        node = self.roots if numbers is None else self.roots[numbers]
         for _ in range(self.depth):
             node = step[node]
         return node
@@ -95,22 +97,28 @@ class Trees:
 class Reached:
     """The leaves that some coalition of facts reaches, and what each asks of the facts.
 
-    `leaf` [M] node numbers, `tree` [M] which tree, `needs`/`spoils` [M, P]: facts that must be seen,
-    facts that must not.
+    `leaf` [M] node numbers, `tree` [M] which tree, `needs`/`spoils` [M, words]: facts that must be seen
+    and facts that must not, a bit for each of `players` facts.
     """
 
     leaf: I32
     tree: I32
-    needs: NDArray[np.bool_]
-    spoils: NDArray[np.bool_]
+    needs: U64
+    spoils: U64
+    players: int
 
     def shapley(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Shapley values [P, C] of leaf values [M, C]; they sum to ``f(x) - f(baseline)``."""
-        a = self.needs.sum(axis=1)
-        b = self.spoils.sum(axis=1)
+        a = np.bitwise_count(self.needs).sum(axis=1, dtype=np.intp)
+        b = np.bitwise_count(self.spoils).sum(axis=1, dtype=np.intp)
         plus = values * _NEEDS[a, b][:, None]
         minus = values * _SPOILS[a, b][:, None]
-        return np.asarray(self.needs.T.astype(np.float64) @ plus - self.spoils.T.astype(np.float64) @ minus)
+        return np.asarray(self._bits(self.needs).T @ plus - self._bits(self.spoils).T @ minus)
+
+    def _bits(self, words: U64) -> NDArray[np.float64]:
+        bytes_ = words.astype("<u8").view(np.uint8)
+        bits = np.unpackbits(bytes_, axis=1, count=self.players, bitorder="little")
+        return bits.astype(np.float64)
 
 
 def reach(trees: Trees, roots: I32, with_facts: I32, without: I32, owner: I32, players: int) -> Reached:
@@ -124,34 +132,41 @@ def reach(trees: Trees, roots: I32, with_facts: I32, without: I32, owner: I32, p
     """
     node = roots
     tree = np.arange(len(node), dtype=np.int32)
-    needs = np.zeros((len(node), players), dtype=bool)
-    spoils = np.zeros((len(node), players), dtype=bool)
-    done: list[tuple[I32, I32, NDArray[np.bool_], NDArray[np.bool_]]] = []
-    for _ in range(trees.depth + 1):
+    words = max(1, (players + 63) // 64)
+    needs = np.zeros((len(node), words), dtype=np.uint64)
+    spoils = np.zeros((len(node), words), dtype=np.uint64)
+    done: list[tuple[I32, I32, U64, U64]] = []
+    while True:
         seen, unseen = with_facts[node], without[node]
         closed = seen == node
         if closed.any():
             done.append((node[closed], tree[closed], needs[closed], spoils[closed]))
-            open_ = ~closed
+            open_ = np.flatnonzero(~closed)
+            if not len(open_):
+                break
             node, tree, needs, spoils = node[open_], tree[open_], needs[open_], spoils[open_]
             seen, unseen = seen[open_], unseen[open_]
-        if not len(node):
-            break
-        fact = owner[node]
-        rows = np.arange(len(node))
-        barred = spoils[rows, fact]
-        # A fact already asked for is seen, one already excluded is not; another one divides the way.
-        splits = np.flatnonzero((seen != unseen) & ~barred & ~needs[rows, fact])
-        following = np.where(barred, unseen, seen)
-        if not len(splits):
-            node = following
+        different = np.flatnonzero(seen != unseen)
+        if not len(different):
+            node = seen
             continue
-        chosen = fact[splits]
-        more_needs, more_spoils = needs[splits], spoils[splits]
-        more_spoils[np.arange(len(splits)), chosen] = True
-        needs[splits, chosen] = True
-        node = np.concatenate([following, unseen[splits]])
-        tree = np.concatenate([tree, tree[splits]])
+        fact = owner[node[different]]
+        word, bit = fact >> 6, _BIT[fact & 63]
+        # A fact already asked for is seen, one already excluded is not; another one divides the way.
+        barred = (spoils[different, word] & bit) != 0
+        asked = (needs[different, word] & bit) != 0
+        node = seen.copy()
+        node[different[barred]] = unseen[different[barred]]
+        splits = np.flatnonzero(~(barred | asked))
+        if not len(splits):
+            continue
+        rows, word, bit = different[splits], word[splits], bit[splits]
+        more_spoils = spoils[rows]
+        more_spoils[np.arange(len(rows)), word] |= bit
+        more_needs = needs[rows]
+        needs[rows, word] |= bit
+        node = np.concatenate([node, unseen[rows]])
+        tree = np.concatenate([tree, tree[rows]])
         needs = np.concatenate([needs, more_needs])
         spoils = np.concatenate([spoils, more_spoils])
     return Reached(
@@ -159,4 +174,5 @@ def reach(trees: Trees, roots: I32, with_facts: I32, without: I32, owner: I32, p
         np.concatenate([part[1] for part in done]),
         np.concatenate([part[2] for part in done]),
         np.concatenate([part[3] for part in done]),
+        players,
     )

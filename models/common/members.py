@@ -19,79 +19,129 @@ TEXTBOOK_LIMIT = 4.0
 
 
 @dataclass(frozen=True)
-class Likelihood:
-    """Log likelihood ratios against the background, one column for each of D diseases.
+class Evidence:
+    """What a chart says, as rows of the likelihood's tables: the item behind each, and what it adds.
 
-    Shapes: `present`/`absent` [V, D], `risk`/`no_risk` [R, D], `positive`/`negative` [K, D], `mean` and
-    `precision`/`offset` [A, D] of the distances from normal, `prior` [2, bands + 1, D] (last: unknown
-    age), `sex` [3, D] (male, unknown, female), `pregnant` [3, D].
+    `rows`/`scales`/`items` [n] point into `Likelihood.table`; `measured` [m, D] is what the measurements
+    of `measured_items` add.
     """
 
-    present: F32
-    absent: F32
-    risk: F32
-    no_risk: F32
-    positive: F32
-    negative: F32
+    base: F32
+    rows: NDArray[np.intp]
+    scales: F32
+    items: NDArray[np.intp]
+    measured: F32
+    measured_items: NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Likelihood:
+    """Log likelihood ratios against the average visitor, one column for each of D diseases.
+
+    `table` stacks, from the starts `at`: findings present and denied [V, D] each, risks said and denied
+    [R, D], results positive and negative [K, D], sex [3, D] (male, unknown, female), pregnancy [3, D], and
+    the prior by setting and age band [2 (bands + 1), D] (last of each: unknown age).  `mean`, `precision`
+    and `offset` [A, D] are of the distances of measurements from normal.
+    """
+
+    table: F32
+    at: dict[str, int]
+    bands: int
     mean: F32
     precision: F32
     offset: F32
-    prior: F32
-    sex: F32
-    pregnant: F32
 
     @classmethod
     def of(cls, arrays: Arrays) -> "Likelihood":
         """The tables stored under ``likelihood.*``."""
-        names = cls.__dataclass_fields__
-        return cls(**{name: arrays[f"likelihood.{name}"].astype(np.float32) for name in names})
+        parts = {name: arrays[f"likelihood.{name}"].astype(np.float32) for name in _TABLES}
+        prior = arrays["likelihood.prior"].astype(np.float32)
+        parts["prior"] = prior.reshape(-1, prior.shape[-1])
+        at, rows = {}, 0
+        for name, part in parts.items():
+            at[name] = rows
+            rows += len(part)
+        mean, precision, offset = (
+            arrays[f"likelihood.{name}"].astype(np.float32) for name in ("mean", "precision", "offset")
+        )
+        table = np.concatenate(list(parts.values()))
+        return cls(table, at, prior.shape[1], mean, precision, offset)
 
-    def parts(self, features: Features, places: "Places") -> tuple[F32, list[tuple[int, F32]]]:
-        """The base margin [D] of a visit of which nothing is known, and what each item adds [D]."""
-        base = self.prior[int(features.emergency), -1] + self.sex[1] + self.pregnant[1]
-        added: list[tuple[int, F32]] = []
+    def read(self, features: Features, places: "Places") -> Evidence:
+        """The rows of the tables that a chart speaks of."""
+        at = self.at
+        rows: list[int] = []
+        scales: list[float] = []
+        items: list[int] = []
         for stated in features.stated:
-            row = stated.finding
-            if stated.value > 0:
-                part = self.present[row] if stated.value >= 1 else 0.5 * self.present[row]
-            else:
-                part = self.absent[row]
-            added.append((stated.item, part))
-        values = self._values(features, places, added)
-        if values:
-            index = np.array([place for place, _, _ in values])
-            distance = np.array([[value] for _, value, _ in values], dtype=np.float32)
-            gap = distance - self.mean[index]
-            table = self.offset[index] + 0.5 * distance**2 - 0.5 * gap**2 * self.precision[index]
-            table = np.clip(table, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT)
-            added.extend((item, table[row]) for row, (_, _, item) in enumerate(values))
-        return base, added
+            present = stated.value > 0
+            rows.append((at["present"] if present else at["absent"]) + stated.finding)
+            scales.append(1.0 if not present or stated.value >= 1 else 0.5)
+            items.append(stated.item)
+        prior = at["prior"] + int(features.emergency) * self.bands
+        unknown_age, unknown_sex, unknown_pregnancy = (
+            prior + self.bands - 1,
+            at["sex"] + 1,
+            at["pregnant"] + 1,
+        )
+        analytes: list[int] = []
+        distances: list[float] = []
+        measured: list[int] = []
 
-    def _values(
-        self, features: Features, places: "Places", added: list[tuple[int, F32]]
-    ) -> list[tuple[int, float, int]]:
-        """Measurements (analyte, distance, item); what else has a row of its own is added at once."""
-        values: list[tuple[int, float, int]] = []
+        def instead(row: int, of: int, item: int) -> None:
+            rows.extend((row, of))
+            scales.extend((1.0, -1.0))
+            items.extend((item, item))
+
         for index, value, item in zip(features.index, features.values, features.owner, strict=True):
             if index < places.risks:
                 continue
             if index < places.values:
-                row = index - places.risks
-                added.append((item, self.risk[row] if value > 0 else self.no_risk[row]))
+                rows.append((at["risk"] if value > 0 else at["no_risk"]) + index - places.risks)
+                scales.append(1.0)
+                items.append(item)
             elif index < places.measured:
-                values.append((index - places.values, value, item))
+                analytes.append(index - places.values)
+                distances.append(value)
+                measured.append(item)
             elif places.results <= index < places.person:
-                row = index - places.results
-                added.append((item, self.positive[row] if value > 0 else self.negative[row]))
+                rows.append((at["positive"] if value > 0 else at["negative"]) + index - places.results)
+                scales.append(1.0)
+                items.append(item)
             elif index == places.person + 1:
-                added.append((item, self.sex[2 if value > 0 else 0] - self.sex[1]))
+                instead(unknown_sex + (1 if value > 0 else -1), unknown_sex, item)
             elif index == places.person + 2:
-                added.append((item, self.pregnant[2 if value > 0 else 0] - self.pregnant[1]))
+                instead(unknown_pregnancy + (1 if value > 0 else -1), unknown_pregnancy, item)
             elif index >= places.bands:
-                emergency = int(features.emergency)
-                prior = self.prior[emergency]
-                added.append((item, prior[index - places.bands] - prior[-1]))
-        return values
+                instead(prior + index - places.bands, unknown_age, item)
+        table = self.table
+        distance = np.array(distances, dtype=np.float32)[:, None]
+        gap = distance - self.mean[analytes]
+        added = self.offset[analytes] + 0.5 * distance**2 - 0.5 * gap**2 * self.precision[analytes]
+        return Evidence(
+            table[unknown_age] + table[unknown_sex] + table[unknown_pregnancy],
+            np.array(rows, dtype=np.intp),
+            np.array(scales, dtype=np.float32),
+            np.array(items, dtype=np.intp),
+            np.clip(added, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT),
+            np.array(measured, dtype=np.intp),
+        )
+
+    def margins(self, evidence: Evidence) -> F32:
+        """The margins [D]: base plus what every statement adds."""
+        total = evidence.base + evidence.measured.sum(axis=0)
+        return np.asarray(total + evidence.scales @ self.table[evidence.rows])
+
+    def shares(self, evidence: Evidence, facts: int, columns: NDArray[np.intp]) -> NDArray[np.float64]:
+        """What each fact adds to some of the margins [facts, columns]; items are facts here."""
+        total = np.zeros((facts, len(columns)))
+        said = self.table[evidence.rows[:, None], columns] * evidence.scales[:, None]
+        np.add.at(total, evidence.items, said)
+        np.add.at(total, evidence.measured_items, evidence.measured[:, columns])
+        return total
+
+
+_TABLES = ("present", "absent", "risk", "no_risk", "positive", "negative", "sex", "pregnant")
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,11 @@ from models.policy import RuleResults
 from models.rules.actions import Actions
 
 # Two drugs of one chemical subgroup (ATC level 4) are alike enough to ask; grade C: estimate of this project.
+GROUP = 4
 SUBGROUP = 5
 SUBSTANCE = 7
 OWN_SOURCE = "grade C: estimate of this project"
+_ALLERGY_SOURCE = "NICE CG183 (do not give a drug of a class the person is allergic to)"
 # Insulins, electrolytes, fluids, vaccines and local treatments are combined on purpose.
 _COMBINED_ON_PURPOSE = ("A10A", "B05", "J07", "D", "S", "A12", "V")
 
@@ -41,9 +43,31 @@ def allergy_concern(order: Order, chart: PatientChart) -> OrderConcern | None:
                     order.label,
                     "immediate",
                     (fact,),
-                    source="NICE CG183 (do not give a drug of a class the person is allergic to)",
+                    source=_ALLERGY_SOURCE,
                 )
     return best
+
+
+def group_allergy_concern(order: Order, chart: PatientChart) -> OrderConcern | None:
+    """A recorded allergy to a whole group (ATC level 3, such as aminoglycosides) that the drug is of.
+
+    For groups of which no rule knows how far the allergy reaches.
+    """
+    for allergy in chart.allergies:
+        if allergy.absent:
+            continue
+        for group in allergy.atc:
+            if len(group) == GROUP and any(code.startswith(group) for code in order.atc):
+                return OrderConcern(
+                    "allergy",
+                    "allergy-same-class",
+                    order.reference,
+                    order.label,
+                    "immediate",
+                    (Fact("allergy", group, allergy.label, allergy.sources),),
+                    source=_ALLERGY_SOURCE,
+                )
+    return None
 
 
 def duplicate_drug(order: Order, chart: PatientChart) -> OrderConcern | None:

@@ -14,13 +14,19 @@ from fhir_adapters.chart import Medication, Order, PatientChart
 from models.assessment import Fact, OrderConcern, Recommendation, Urgency
 from models.policy import URGENCY_RANK, RuleResults
 from models.rules import tables
-from models.rules.actions import Actions
+from models.rules.actions import Action, Actions
 from models.rules.conditions import Condition, Population, compile_condition
 from models.rules.currency import Currency
+from models.rules.duplicate_tests import duplicate_test
 from models.rules.errors import RulesInvalid
 from models.rules.facts import fact_of
 from models.rules.matching import Hits
-from models.rules.order_questions import allergy_concern, duplicate_drug, missing_tests
+from models.rules.order_questions import (
+    allergy_concern,
+    duplicate_drug,
+    group_allergy_concern,
+    missing_tests,
+)
 from models.rules.terms import TermTable
 
 FILE = "order_rules.toml"
@@ -147,7 +153,15 @@ class OrderRules:
             # The built-in allergy question has already said it when the very class is on record.
             if concern is not None and not (rule.kind == "allergy" and allergy is not None):
                 concerns.append(concern)
-        duplicate = duplicate_drug(order, chart) if order.atc else self._duplicate_test(order, tests, chart)
+        if order.atc and all(concern.kind != "allergy" for concern in concerns):
+            group = group_allergy_concern(order, chart)
+            if group is not None:
+                concerns.insert(0, group)
+        duplicate = (
+            duplicate_drug(order, chart)
+            if order.atc
+            else duplicate_test(order, chart, self._actions, self._terms.analytes)
+        )
         if duplicate is not None:
             concerns.append(duplicate)
         return concerns
@@ -183,47 +197,14 @@ class OrderRules:
             rule.source,
         )
 
-    def _duplicate_test(self, order: Order, tests: set[str], chart: PatientChart) -> OrderConcern | None:
-        """A test whose recent result is still good, or that is on order already."""
-        earlier = [other for other in chart.orders if not other.draft]
-        for name, action in self._actions.by_id.items():
-            if name not in tests or not action.kind.startswith("order-"):
-                continue
-            reference = self._actions.already(name, chart, chart.at)
-            if reference is None:
-                continue
-            fact = self._answer(reference, action.answered_by, chart, earlier)
-            return OrderConcern(
-                "duplicate",
-                "duplicate-test",
-                order.reference,
-                order.label,
-                "soon",
-                (fact,),
-                source=action.source,
-            )
-        return None
-
-    def _answer(
-        self, reference: str, loincs: tuple[str, ...], chart: PatientChart, earlier: list[Order]
-    ) -> Fact:
-        """The fact behind the reference that answers an order."""
-        for loinc in loincs:
-            for measurement in chart.measurements.get(loinc, ()):
-                if measurement.source == reference:
-                    return fact_of(measurement, self._terms.analytes)
-            for coded in chart.coded.get(loinc, ()):
-                if coded.source == reference:
-                    return fact_of(coded, self._terms.analytes)
-        for other in earlier:
-            if other.reference == reference:
-                code = other.loinc or (other.codes[0].rpartition("|")[2] if other.codes else "")
-                return Fact("procedure", code, other.label, (reference,), time=other.time)
-        for procedure in chart.procedures:
-            if reference in procedure.sources:
-                code = procedure.codes[0].rpartition("|")[2] if procedure.codes else ""
-                return Fact("procedure", code, procedure.label, (reference,), time=procedure.time)
-        return Fact("procedure", "", reference, (reference,))
+    def refuses(self, action: Action, chart: PatientChart, currency: Currency) -> bool:
+        """Whether a rule speaks against an action for this patient, were it ordered."""
+        if action.id not in self._by_test:
+            return False
+        codes = tuple([f"{system}|{code}" for system, code, _ in action.codings])
+        order = Order("ServiceRequest", f"action/{action.id}", action.id, True, codes)
+        hits = self._terms.match(chart, currency)
+        return any(self._apply(rule, order, chart, hits) is not None for rule in self._by_test[action.id])
 
 
 def _place(item: tuple[int, int, OrderConcern]) -> tuple[int, int]:

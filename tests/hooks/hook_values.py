@@ -6,15 +6,17 @@ from pathlib import Path
 
 from hypothesis import strategies as st
 
-from fhir_adapters.chart import Encounter, Order, PatientChart, ReadIssue, Subject, Unmapped
+from fhir_adapters.chart import Encounter, Finding, Order, PatientChart, ReadIssue, Subject, Unmapped
 from models.assessment import (
     SEVERITIES,
     Assessment,
     Contribution,
+    Counterfactual,
     CriticalValue,
     Escalation,
     Fact,
     Missing,
+    NextStep,
     OrderConcern,
     Prediction,
     Recommendation,
@@ -198,17 +200,51 @@ recommendations = st.builds(
 )
 concerns = st.builds(
     OrderConcern,
-    kind=st.sampled_from(["duplicate", "allergy", "contraindicated", "missing"]),
-    rule=ids,
+    kind=st.sampled_from(
+        ["duplicate", "allergy", "contraindicated", "missing", "harmful-in-diagnosis", "separating-test"]
+    ),
+    rule=st.one_of(ids, st.sampled_from(["harm-nsaid-ulcer", "harm-thrombolytic-brain-tumour"])),
     order=st.sampled_from(["ServiceRequest/a", "MedicationRequest/b", "MedicationRequest/c", "entry[3]"]),
     order_label=labels,
     urgency=urgencies,
     facts=fact_lists,
     actions=actions_lists,
     source=sources,
+    diagnoses=st.lists(ids, max_size=3, unique=True).map(tuple),
 )
 predictions = st.builds(
     Prediction, id=ids, label=labels, probability=st.floats(0, 1), codings=st.just(()), rationale=st.just("")
+)
+differentials = st.lists(
+    st.builds(
+        Prediction,
+        id=ids,
+        label=labels,
+        label_es=labels,
+        probability=st.floats(0, 1),
+        codings=st.just((("http://hl7.org/fhir/sid/icd-10", "A41", ""),)),
+        in_set=st.booleans(),
+        recommend=actions_lists,
+    ),
+    unique_by=lambda one: one.id,
+    max_size=6,
+).map(lambda found: tuple(sorted(found, key=lambda one: -one.probability)))
+counterfactuals = st.builds(
+    Counterfactual,
+    fact=facts,
+    target=st.one_of(ids, st.just("immediate-attention")),
+    before=st.floats(0, 1),
+    after=st.floats(0, 1),
+    value=st.one_of(st.none(), st.floats(0, 500)),
+    state=st.sampled_from([None, "present", "absent", "unknown"]),
+)
+next_steps = st.one_of(
+    st.builds(
+        NextStep, st.just("ask"), labels, labels, st.floats(0, 2), st.lists(ids, max_size=2).map(tuple)
+    ),
+    st.builds(
+        NextStep, st.just("test"), action_ids, labels, st.floats(0, 2), st.lists(ids, max_size=2).map(tuple)
+    ),
 )
 issues = st.builds(
     ReadIssue,
@@ -229,11 +265,19 @@ assessments = st.builds(
     critical_values=st.lists(critical_values, unique_by=lambda v: v.id, max_size=4).map(tuple),
     recommendations=st.lists(recommendations, max_size=8).map(tuple),
     order_concerns=st.lists(concerns, unique_by=lambda c: (c.rule, c.order), max_size=6).map(tuple),
+    common=differentials,
+    set_size=st.one_of(st.none(), st.integers(0, 40)),
+    coverage=st.one_of(st.none(), st.just(0.9)),
+    similarity=st.one_of(st.none(), st.floats(0, 1)),
+    counterfactuals=st.lists(counterfactuals, max_size=3).map(tuple),
+    next_steps=st.lists(next_steps, max_size=5).map(tuple),
     rare=st.lists(predictions, max_size=4).map(tuple),
     rare_alarm=st.booleans(),
     explanation=st.lists(
-        st.builds(Contribution, st.sampled_from(["immediate-attention", "p-a"]), facts, st.floats(-1, 1)),
-        max_size=3,
+        st.builds(
+            Contribution, st.sampled_from(["immediate-attention", "p-a", "p-b"]), facts, st.floats(-1, 1)
+        ),
+        max_size=5,
     ).map(tuple),
     missing=st.lists(
         st.builds(Missing, st.sampled_from(["spo2", "new-thing"]), st.just(("news2",))), max_size=2
@@ -242,6 +286,9 @@ assessments = st.builds(
 )
 charts = st.builds(
     chart,
+    findings=st.sampled_from(
+        [(), (Finding("HP:0012735", "Cough", "present", "complaint", ("Condition/cough",)),)]
+    ),
     encounter=st.one_of(
         st.none(),
         st.sampled_from(["emergency", "ambulatory"]).map(lambda setting: Encounter("Encounter/e", setting)),

@@ -140,6 +140,7 @@ def forest_arrays(forest: Forest, width: int) -> Arrays:
     """The forest under ``forest.*``: leaf L holds the classes ``column[start[L]:start[L + 1]]``.
 
     Leaves are counted from the first leaf node `first`; the columns are diseases, severities, immediate.
+    `usual` [C] is what is subtracted from the logarithm of a share.
     """
     nodes = _Nodes.empty()
     distributions: list[NDArray[np.float64]] = []
@@ -176,6 +177,7 @@ def forest_arrays(forest: Forest, width: int) -> Arrays:
         "forest.start": start.astype(np.int32),
         "forest.column": columns.astype(np.uint16),
         "forest.share": table[rows, columns],
+        "forest.usual": np.concatenate([forest.usual, np.zeros(SEVERITY_COUNT + 1, dtype=np.float32)]),
     }
 
 

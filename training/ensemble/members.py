@@ -106,10 +106,15 @@ class Forest:
     model: RandomForestClassifier
     extra: tuple[F32, ...]
     columns: NDArray[np.int64]  # the disease number of each class the forest saw
+    usual: F32  # [D] log of the share of each disease among the patients it was grown on
     classes: int
 
     def margins(self, rows: Rows) -> Margins:
-        """Logarithms of the mean leaf distributions."""
+        """Logarithms of the mean leaf distributions; of diseases, against how frequent they are anyway.
+
+        How frequent a disease is, is in the likelihood's prior; a patient of whom the forest knows
+        nothing particular is no evidence for the frequent.
+        """
         probability = np.full((len(rows), self.classes), 0.0, dtype=np.float32)
         probability[:, self.columns] = self.model.predict_proba(rows.features)
         leaves = self.model.apply(rows.features)
@@ -118,7 +123,7 @@ class Forest:
             extra += table[leaves[:, tree]]
         extra /= len(self.extra)
         return Margins(
-            np.log(probability + FOREST_FLOOR),
+            np.log(probability + FOREST_FLOOR) - self.usual,
             np.log(extra[:, :SEVERITY_COUNT] + FOREST_FLOOR),
             np.log((extra[:, -1] + FOREST_FLOOR) / (1 - extra[:, -1] + FOREST_FLOOR)),
         )
@@ -152,7 +157,9 @@ def fit_forest(cohort: Cohort, config: EnsembleConfig, classes: int, seed: int) 
         np.add.at(total, leaves[:, tree], outcome)
         np.add.at(count, leaves[:, tree], 1)
         extra.append((total / np.maximum(count, 1)[:, None]).astype(np.float32))
-    return Forest(model, tuple(extra), model.classes_.astype(np.int64), classes)
+    share = np.bincount(cohort.labels.disease, weights=weight, minlength=classes) / weight.sum()
+    usual = np.log(share + FOREST_FLOOR).astype(np.float32)
+    return Forest(model, tuple(extra), model.classes_.astype(np.int64), usual, classes)
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,11 @@ from scipy.special import ndtri
 from models.knowledge.schema import AGE_BANDS
 from training.simulation.tables import F32, F64, VISITORS, Tables, band_edges
 
-CASE_MIX = 0.5
-"""Exponent on the visit rates.  A cohort by the plain rates would hold 40 colds and no dissection, and no
-site's case mix is known beforehand: the square root keeps the order and lets rare critical diseases be
-learned.  Set a priori; grade C."""
+CASE_MIX = (0.5, 0.8)
+"""Exponents on the visit rates of primary care and emergency.  A cohort by the plain rates would hold 40
+colds and no dissection; a power keeps the order and lets rare critical diseases be learned.  What comes to
+an emergency department is known better than what "ambulatory" means, which covers primary care and every
+specialist clinic: so its mix stays nearer to the rates.  Set a priori; grade C."""
 TOGETHER = 0.35
 """How strongly the findings of one patient go together (loading of a factor "how ill it feels")."""
 ATYPICAL = 0.06
@@ -68,7 +69,9 @@ class Patients:
         return len(self.disease)
 
 
-def sample(tables: Tables, count: int, rng: np.random.Generator, case_mix: float = CASE_MIX) -> Patients:
+def sample(
+    tables: Tables, count: int, rng: np.random.Generator, case_mix: tuple[float, float] = CASE_MIX
+) -> Patients:
     """Sample `count` patients, half of them in each setting."""
     setting = (rng.random(count) < 0.5).astype(np.int8)
     disease = _diseases(tables, setting, rng, case_mix)
@@ -106,7 +109,7 @@ def _choose(weights: F64, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def _diseases(
-    tables: Tables, setting: NDArray[np.int8], rng: np.random.Generator, case_mix: float
+    tables: Tables, setting: NDArray[np.int8], rng: np.random.Generator, case_mix: tuple[float, float]
 ) -> NDArray[np.int32]:
     disease = np.zeros(len(setting), dtype=np.int32)
     for place in (0, 1):
@@ -116,9 +119,9 @@ def _diseases(
     return disease
 
 
-def case_weights(tables: Tables, setting: int, case_mix: float = CASE_MIX) -> F64:
+def case_weights(tables: Tables, setting: int, case_mix: tuple[float, float] = CASE_MIX) -> F64:
     """The share of each disease among simulated patients of a setting."""
-    weight = np.maximum(tables.rate[setting], 0.02) ** case_mix
+    weight = np.maximum(tables.rate[setting], 0.02) ** case_mix[setting]
     weight[tables.rate[setting] <= 0] = 0.0
     return np.asarray(weight / weight.sum())
 

@@ -105,17 +105,9 @@ def _findings(
     count, width = patients.present.shape
     kinds = np.array(tables.kinds)
     stated = np.zeros((count, width), dtype=np.int8)
-    # The complaint is what is present, troubles most and is least like anybody's: common in the disease,
-    # rare otherwise, and rather specific than general.
+    # The complaint is what is present, typical of the disease, and such as people name.
     chance = tables.chance[patients.disease, patients.grade]
-    kind_weight = np.where(kinds == "symptom", 1.0, np.where(kinds == "sign", 0.12, 0.02)).astype(np.float32)
-    level = np.zeros(width, dtype=np.float32)
-    for depth, numbers in enumerate(tables.depth):
-        level[list(numbers)] = 0.55**depth
-    rarity = -np.log(tables.background)
-    weight = np.where(patients.present, chance**2 * rarity * kind_weight * (0.3 + level), 0).astype(
-        np.float32
-    )
+    weight = np.where(patients.present, chance**1.5 * tables.complaint, 0).astype(np.float32)
     key = np.log(np.maximum(weight, 1e-12)) + rng.gumbel(size=weight.shape).astype(np.float32)
     key[weight <= 0] = -np.inf
     first = key.argmax(axis=1)

@@ -19,10 +19,17 @@ from models.knowledge.loader import DATA
 from models.knowledge.schema import AGE_BANDS, Disease, Knowledge
 
 GRADES = 4
-UNCERTAINTY = {"A": 0.4, "B": 0.7, "C": 0.9}
+UNCERTAINTY = {"A": 0.4, "B": 0.8, "C": 1.2}
 """Standard deviation, in logits, of a listed probability by evidence grade.  Grade C: set by this project."""
+VAGUE_SHIFT, VAGUE_SPREAD = 0.4, 0.4
+"""How uncertain the mean of a measurement in a disease is: as a share of its shift, and of the healthy
+spread.  Both add to the spread between patients, so that no reading proves more than what is known of it."""
+PAIN_SPREAD = 2.3
+"""Least standard deviation of a pain score between patients with one disease."""
 OMITTED = {"symptom": 0.0015, "sign": 0.0008, "test": 0.0005}
 """What a finding that a file does not list is more frequent than in other visitors (omissions)."""
+UNLISTED_COMPLAINT = {"symptom": 0.03, "sign": 0.01, "test": 0.0005}
+"""Weight as a complaint of what ``complaints.csv`` does not list.  Grade C: set by this project."""
 VISITORS = np.array([0.01, 0.04, 0.10, 0.09, 0.07, 0.27, 0.24, 0.12, 0.06])
 """Share of visitors by age band.  Grade C: estimate of this project, both settings together."""
 
@@ -64,6 +71,7 @@ class Tables:
     depth: tuple[tuple[int, ...], ...]
     children: tuple[tuple[int, ...], ...]
     kinds: tuple[str, ...]
+    complaint: F32  # [V] how readily a finding is named as the reason for the visit
     ordered: F64  # [2, A]
     risk_shift: F64  # [R, A]
     risk_chance: F64  # [R, V]
@@ -96,7 +104,7 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
                 chance[d, g, number[key]] = _softened(_at(value, take), disease.sources[source][0])
             for key, value, sd, _ in disease.vitals:
                 shift[d, g, analytes[key]] = _at(value, take)
-                spread[d, g, analytes[key]] = sd
+                spread[d, g, analytes[key]] = max(sd, PAIN_SPREAD) if key == "pain" else sd
                 listed[d, analytes[key]] = True
             for key, value, sd, _ in disease.labs:
                 place = analytes[key]
@@ -120,6 +128,10 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         ]
         if found:
             pairs[d] = tuple(found)
+    healthy = np.array([np.log(a.spread) if a.log else a.spread for a in schema.analytes])
+    uncertain = np.where(listed[:, None, :], (VAGUE_SHIFT * shift) ** 2 + (VAGUE_SPREAD * healthy) ** 2, 0.0)
+    # Within a disease patients differ at least as much as the healthy do.
+    spread = np.sqrt(np.maximum(spread, 0.9 * healthy) ** 2 + uncertain)
     chance = np.clip(chance, 0.0003, 0.985)
     depth, children = _order(schema)
     own = _own(chance, depth, children)
@@ -150,6 +162,7 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         depth=depth,
         children=children,
         kinds=tuple(row.kind for row in knowledge.findings),
+        complaint=_complaints(knowledge),
         ordered=np.array(
             [
                 [analyte.ordered_primary_care for analyte in knowledge.analytes],
@@ -158,6 +171,18 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         ),
         risk_shift=risk_shift,
         risk_chance=risk_chance,
+    )
+
+
+def _complaints(knowledge: Knowledge) -> F32:
+    """The weights of ``complaints.csv``; what is not listed there is rarely a reason to come."""
+    lines = DATA.joinpath("complaints.csv").read_text(encoding="utf-8").splitlines()
+    listed = {row["key"]: float(row["weight"]) for row in csv.DictReader(lines)}
+    unknown = set(listed) - {row.key for row in knowledge.findings}
+    if unknown:
+        raise ValueError(f"complaints.csv: no finding {sorted(unknown)[0]!r}")
+    return np.array(
+        [listed.get(row.key, UNLISTED_COMPLAINT[row.kind]) for row in knowledge.findings], dtype=np.float32
     )
 
 

@@ -1,0 +1,83 @@
+"""Looks for a new model bundle at the configured path and puts it in place while the server answers.
+
+A call takes the knowledge once, at its beginning, so calls in flight finish with the model they began
+with, and replacing one reference is all there is to a swap.  A bundle that is refused changes nothing
+but what `/health/ready`, the metrics and the log say.  Each worker process looks for itself.
+"""
+
+import asyncio
+import contextlib
+from concurrent.futures import ThreadPoolExecutor
+
+import structlog
+
+from cds_server.deployment.loading import with_bundle_of
+from cds_server.deployment.source import BundleSource, Fingerprint, ModelRefused
+from cds_server.state import House, Refusal
+
+_log = structlog.get_logger(__name__)
+_SETTLING = 1.0
+"""Seconds without a change after which a copy counts as complete (half the interval, if that is less)."""
+
+
+class Watch:
+    """The watcher of one process.  `seen` is the fingerprint taken before the bundle was loaded."""
+
+    def __init__(self, house: House, source: BundleSource, seen: Fingerprint) -> None:
+        self._house = house
+        self._source = source
+        self._seen = seen
+        self._every = house.settings.model_reload_seconds
+        self._task: asyncio.Task[None] | None = None
+        self._thread: ThreadPoolExecutor | None = None
+
+    def start(self) -> None:
+        """Begin, unless there is nothing to look for."""
+        self._house.metrics.deployed(self._house.knowledge.bundle)
+        if self._source.path is None or not self._every:
+            return
+        self._thread = ThreadPoolExecutor(1, "deploy")
+        self._task = asyncio.create_task(self._run())
+
+    async def stop(self) -> None:
+        """Stop looking; returns when a bundle being loaded is let go."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+        if self._thread is not None:
+            self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(self._every)
+            await self._look()
+
+    async def _look(self) -> None:
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._thread, self._source.fingerprint)
+        if found == self._seen:
+            return
+        while True:  # somebody is copying files; half a bundle would be refused for nothing
+            await asyncio.sleep(min(_SETTLING, self._every / 2))
+            later = await loop.run_in_executor(self._thread, self._source.fingerprint)
+            if later == found:
+                break
+            found = later
+        self._seen = found
+        house = self._house
+        try:
+            knowledge = await loop.run_in_executor(
+                self._thread, with_bundle_of, self._source, house.knowledge
+            )
+        except ModelRefused as refused:
+            house.refused = Refusal(refused.fault, refused.reason, house.clock())
+            house.metrics.model_refused()
+            _log.error(
+                "model.refused", fault=refused.fault, reason=refused.reason, kept=house.knowledge.bundle
+            )
+            return
+        before, house.knowledge, house.refused = house.knowledge.bundle, knowledge, None
+        house.metrics.deployed(knowledge.bundle)
+        house.metrics.reloads.labels("loaded").inc()
+        _log.info("model.loaded", bundle=knowledge.bundle, before=before)

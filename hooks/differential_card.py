@@ -1,0 +1,231 @@
+"""The differential as a clinician reads it: a section of the card that leads, or a card of its own.
+
+Responsible for ten seconds: the list in one line, the facts for and against the leading diseases, what
+would change it, what to find out next with drafts of the tests, and what the model does not know.  A
+value that a table of the call shows is not written again.  Which diseases are told is decided in
+`differential`, their words are in `differential_words`.
+"""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from hooks import wording
+from hooks.cards import SUMMARY_LIMIT, Card, Suggestion, build_card
+from hooks.context import CallContext
+from hooks.differential import Differential
+from hooks.differential_words import (
+    Key,
+    change_lines,
+    disease,
+    footing,
+    item,
+    percent,
+    reasons,
+    step_lines,
+    unknown_lines,
+)
+from hooks.markdown import escape
+from hooks.override_reasons import override_reasons
+from hooks.priority import RANK
+from hooks.suggestions import action_title, answered, catalogue, order_suggestion
+from models.assessment import NextStep
+
+
+class Room(msgspec.Struct, frozen=True):
+    """How much of a differential fits: diseases with reasons, changes, next steps, drafts of tests."""
+
+    lined: int
+    changes: int
+    steps: int
+    drafts: int
+
+
+_SECTION = Room(lined=2, changes=2, steps=3, drafts=2)
+_CARD = Room(lined=3, changes=3, steps=4, drafts=4)
+_MOST_CONSIDERED = 4
+
+
+class Section(msgspec.Struct, frozen=True):
+    """What a hosting card takes over: blocks of its detail, lines of what is not known, drafts."""
+
+    blocks: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    suggestions: tuple[Suggestion, ...] = ()
+
+
+def section(
+    context: CallContext,
+    differential: Differential,
+    *,
+    said: Iterable[Key],
+    taken: Iterable[str],
+    drafts: int,
+    pressing: bool,
+) -> Section:
+    """The differential on a card that something graver leads.
+
+    Args:
+        context: the call.
+        differential: what is told.
+        said: facts whose values the tables of the call show.
+        taken: actions the cards ask for already.
+        drafts: how many suggestions the card has room for.
+        pressing: whether what the card asks for is asked for within hours.
+    """
+    steps = _steps(context, taken, _SECTION.steps)
+    shown = set(said)
+    blocks = [
+        f"**{context.texts['differential.title']}:** {'; '.join(_list(context, differential))}. "
+        f"*{footing(differential, context)}*",
+        *_reasons(context, differential, shown, _SECTION.lined, figures=False),
+        *_changes(context, shown, _SECTION.changes),
+        *_next(context, steps),
+    ]
+    tests = [step.code for step in steps if step.kind == "test"]
+    return Section(
+        tuple(blocks),
+        tuple(unknown_lines(context)),
+        tuple(_drafts(context, differential, tests, min(drafts, _SECTION.drafts), pressing)),
+    )
+
+
+def differential_card(
+    context: CallContext, differential: Differential, *, said: Iterable[Key], unread: bool
+) -> tuple[int, Card]:
+    """The differential as an information of its own, when no rule has spoken.
+
+    Args:
+        context: the call.
+        differential: what is told.
+        said: facts whose values other cards of the call show.
+        unread: whether this card names what could not be read (else another one does).
+    """
+    texts = context.texts
+    assessment = context.assessment
+    steps = _steps(context, (), _CARD.steps)
+    shown = set(said)
+    parts = _reasons(context, differential, shown, _CARD.lined, figures=True)
+    named = _list(context, differential, skip=len(differential.lined))
+    if named:
+        parts.append(wording.inline(texts["card.also"], named))
+    overall = texts["card.severity"].format(severity=texts[f"severity.{assessment.severity}"])
+    parts.append(f"{overall}. {footing(differential, context)}")
+    if assessment.escalation.code == "precaution":
+        parts.append(f"{texts['model.precaution']}.")
+    parts += _changes(context, shown, _CARD.changes)
+    parts += _next(context, steps)
+    tests = [step.code for step in steps if step.kind == "test"]
+    leading = differential.named[0]
+    considered = [
+        action
+        for action in dict.fromkeys(leading.recommend)
+        if action not in tests and not answered(action, context.chart)
+    ][:_MOST_CONSIDERED]
+    if considered:
+        parts.append(
+            wording.inline(texts["differential.consider"], [action_title(a, texts) for a in considered])
+        )
+    unknown = unknown_lines(context)
+    if unread:
+        unknown += wording.unread_lines(context.chart, texts)
+    if unknown:
+        parts.append(wording.section(texts["card.unknown"], wording.bullets(unknown)))
+    parts.append(context.basis([]))
+    most = min(_CARD.drafts, context.settings.max_suggestions)
+    card = build_card(
+        seed=context.seed,
+        key="model:differential",
+        summary=wording.extend_summary(
+            texts["differential.title"], [item(one, texts) for one in differential.named], SUMMARY_LIMIT
+        ),
+        indicator="info",
+        detail="\n\n".join(parts),
+        source=context.source("model-assessment", learned=True),
+        suggestions=_drafts(context, differential, [*tests, *considered], most, pressing=False),
+        override_reasons=override_reasons("assessment", texts.language),
+    )
+    return RANK["soon"], card
+
+
+def _list(context: CallContext, differential: Differential, *, skip: int = 0) -> list[str]:
+    """The diseases with their probabilities, and what is left for all others; finished Markdown."""
+    texts = context.texts
+    found = [escape(item(one, texts)) for one in differential.named[skip:]]
+    if differential.rest >= 0.01:
+        found.append(texts["differential.others"].format(percent=percent(differential.rest, texts)))
+    return found
+
+
+def _reasons(
+    context: CallContext, differential: Differential, said: set[Key], most: int, *, figures: bool
+) -> list[str]:
+    """A list of the leading diseases with their reasons; without figures, those only that have reasons."""
+    texts = context.texts
+    lines: list[str] = []
+    for one in differential.lined[:most]:
+        sentences = reasons(one.id, context, said, escape)
+        title = escape(disease(one, texts))
+        if figures:
+            title = f"{title} {percent(one.probability, texts)}"
+        if sentences or figures:
+            lines.append(" ".join([f"**{title}**.", *[f"{sentence}." for sentence in sentences]]))
+    return [wording.bullets(lines)] if lines else []
+
+
+def _changes(context: CallContext, said: set[Key], most: int) -> list[str]:
+    """What would change the differential: the first counterfactuals, as the engine ranks them."""
+    lines = change_lines(context.assessment.counterfactuals, context, said, most, escape)
+    return _titled(context.texts["differential.what_changes"], lines)
+
+
+def _next(context: CallContext, steps: list[NextStep]) -> list[str]:
+    return _titled(context.texts["differential.what_next"], step_lines(steps, context, escape))
+
+
+def _titled(title: str, lines: list[str]) -> list[str]:
+    """One line after its title, several as a list below it."""
+    if not lines:
+        return []
+    if len(lines) == 1:
+        return [f"**{title}:** {lines[0]}"]
+    return [wording.section(title, wording.bullets(lines))]
+
+
+def _steps(context: CallContext, taken: Iterable[str], most: int) -> list[NextStep]:
+    """The most telling steps that no card asks for already and the record does not answer."""
+    asked = set(taken)
+    ranked = sorted(context.assessment.next_steps, key=_by_gain)
+    return [
+        step
+        for step in ranked
+        if step.kind == "ask" or not (step.code in asked or answered(step.code, context.chart))
+    ][:most]
+
+
+def _by_gain(step: NextStep) -> float:
+    return -step.gain
+
+
+def _drafts(
+    context: CallContext, differential: Differential, actions: list[str], most: int, pressing: bool
+) -> list[Suggestion]:
+    """One-click drafts of tests.  None is recommended: that is for what the published rules ask for."""
+    texts = context.texts
+    orders = catalogue()
+    names = "; ".join([disease(one, texts, inside=True) for one in differential.lined[:2]])
+    found: list[Suggestion] = []
+    for action in actions:
+        orderable = orders.get(action)
+        if orderable is not None and orderable.drafted and len(found) < most:
+            found.append(
+                order_suggestion(
+                    orderable,
+                    context.chart,
+                    texts,
+                    reason=texts["differential.reason"].format(names=names),
+                    recommended=False,
+                    pressing=pressing,
+                )
+            )
+    return found

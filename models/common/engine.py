@@ -1,0 +1,233 @@
+"""The common-disease engine: one chart in, the differential with its reasons, doubts and next steps out.
+
+Responsible for what is shown of the ensemble: which diseases are listed, the clinical facts behind each
+with their sources, whether the chart resembles anything known.  Pure and deterministic.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from fhir_adapters.chart import FamilyCondition, PatientChart
+from fhir_adapters.features import FeatureReader, Features, FeatureSchema, Item
+from fhir_adapters.hpo import Ontology
+from models.assessment import (
+    SEVERITIES,
+    Contribution,
+    Counterfactual,
+    Fact,
+    NextStep,
+    Prediction,
+    Severity,
+)
+from models.common.alternatives import counterfactuals
+from models.common.disease import DiseaseInfo
+from models.common.ensemble import Ensemble, Outcome, Stack
+from models.common.members import Arrays, Places
+from models.common.next_steps import NextSteps
+from models.rules.analytes import Analyte
+from models.rules.facts import fact_of
+
+LISTED_AT_LEAST, LISTED_AT_MOST = 15, 40
+"""Diseases listed; between these, those that are at least `LISTED_PROBABILITY` probable or in the set."""
+LISTED_PROBABILITY = 0.005
+EXPLAINED = 4
+"""Diseases whose facts are worked out."""
+IMMEDIATE = "immediate-attention"
+
+
+class Differential(msgspec.Struct, frozen=True):
+    """What the engine holds of one chart.
+
+    `immediate_logit` includes `rules_weight` times the rules' logit; `contributions` to immediate
+    attention are the learned members' only.  `set_size` counts the diseases of the conformal set.
+    """
+
+    predictions: tuple[Prediction, ...]
+    other_probability: float
+    severity: Severity
+    severity_probabilities: tuple[float, float, float, float, float]
+    immediate_logit: float
+    rules_weight: float
+    contributions: tuple[Contribution, ...]
+    counterfactuals: tuple[Counterfactual, ...]
+    next_steps: tuple[NextStep, ...]
+    set_size: int
+    coverage: float
+    similarity: float
+
+
+class CommonEngine:
+    """The engine of one model bundle; immutable, shared by all requests of a process."""
+
+    def __init__(
+        self,
+        *,
+        schema: FeatureSchema,
+        ontology: Ontology,
+        diseases: Sequence[DiseaseInfo],
+        arrays: Arrays,
+        stack: dict[str, Any],
+        analytes: dict[str, Analyte],
+    ) -> None:
+        self.reader = FeatureReader(schema, ontology)
+        self.diseases = tuple(diseases)
+        reader = self.reader
+        places = Places(
+            reader.at_risks,
+            reader.at_values,
+            reader.at_measured,
+            reader.at_results,
+            reader.at_person,
+            reader.at_bands,
+        )
+        mix = np.array([disease.severity for disease in diseases])
+        self.ensemble = Ensemble(arrays, msgspec.convert(stack, Stack), places, mix)
+        self._chance = arrays["knowledge.chance"].astype(np.float32)
+        self._next_steps = NextSteps(schema, self._chance, arrays, stack_tests(arrays))
+        self._analytes = analytes
+        self._quantiles = np.array(self.ensemble.stack.similarity)
+
+    def assess(self, chart: PatientChart, rules_logit: float) -> Differential:
+        """Assess one chart; `rules_logit` is the published rules' logit of immediate attention."""
+        features = self.reader.read(chart)
+        outcome = self.ensemble.run(features, rules_logit)
+        order = np.argsort(-outcome.disease, kind="stable")
+        stack = self.ensemble.stack
+        in_set = outcome.disease >= stack.set_threshold
+        size = int(in_set.sum())
+        listed = self._listed(outcome, order, in_set)
+        shown = listed[:EXPLAINED]
+        facts, owner = self._facts(features)
+        grouped = _regroup(outcome, owner)
+        amounts, baseline = self.ensemble.explain(grouped, len(facts), shown, immediate=True)
+        predictions = tuple(
+            [self._prediction(outcome, int(d), place, in_set, baseline) for place, d in enumerate(listed)]
+        )
+        similarity = self._similarity(features, outcome)
+        best = order[:1]
+        return Differential(
+            predictions=predictions,
+            other_probability=max(0.0, 1.0 - sum([item.probability for item in predictions])),
+            severity=SEVERITIES[int(outcome.severity.argmax())],
+            severity_probabilities=tuple(outcome.severity.tolist()),
+            immediate_logit=outcome.immediate_logit,
+            rules_weight=stack.immediate[0],
+            contributions=self._contributions(facts, amounts, shown),
+            counterfactuals=counterfactuals(
+                self, chart, features, outcome, facts, owner, amounts[:, :1], best, rules_logit
+            ),
+            next_steps=self._next_steps.best(features, outcome.disease, order, self.diseases),
+            set_size=size,
+            coverage=stack.coverage,
+            similarity=similarity,
+        )
+
+    def _listed(
+        self, outcome: Outcome, order: NDArray[np.intp], in_set: NDArray[np.bool_]
+    ) -> NDArray[np.intp]:
+        probability = outcome.disease[order]
+        wanted = int(((probability >= LISTED_PROBABILITY) | in_set[order]).sum())
+        return order[: min(max(wanted, LISTED_AT_LEAST), LISTED_AT_MOST)]
+
+    def _prediction(
+        self,
+        outcome: Outcome,
+        number: int,
+        place: int,
+        in_set: NDArray[np.bool_],
+        baseline: NDArray[np.float64],
+    ) -> Prediction:
+        disease = self.diseases[number]
+        return Prediction(
+            disease.id,
+            disease.en,
+            float(outcome.disease[number]),
+            disease.codings,
+            "",
+            disease.es,
+            float(outcome.margins[number]),
+            float(baseline[place]) if place < EXPLAINED else float(outcome.margins[number]),
+            bool(in_set[number]),
+            disease.immediate,
+            disease.recommend,
+        )
+
+    def _facts(self, features: Features) -> tuple[list[Fact], NDArray[np.int32]]:
+        """The clinical facts, and the fact of each item: what one resource says is one fact."""
+        facts: list[Fact] = []
+        owner = np.empty(len(features.items), dtype=np.int32)
+        known: dict[tuple[str, ...], int] = {}
+        for number, item in enumerate(features.items):
+            fact = self._fact(item, features)
+            key = fact.sources
+            if key and fact.kind in ("finding", "problem"):
+                held = known.get(key)
+                if held is not None:
+                    owner[number] = held
+                    continue
+                known[key] = len(facts)
+            owner[number] = len(facts)
+            facts.append(fact)
+        return facts, owner
+
+    def _fact(self, item: Item, features: Features) -> Fact:
+        if isinstance(item, str):
+            if item == "age" and features.age_years is not None:
+                return Fact("demographic", "age", "Age", value=float(int(features.age_years)), unit="a")
+            if item == "sex":
+                return Fact("demographic", "sex", "Sex", text_value=features.sex)
+            return Fact("demographic", item, item.capitalize())
+        if isinstance(item, FamilyCondition):
+            return Fact("family", item.icd10cm or item.hpo or "", item.label, item.sources)
+        return fact_of(item, self._analytes)
+
+    def _contributions(
+        self, facts: list[Fact], amounts: NDArray[np.float64], shown: NDArray[np.intp]
+    ) -> tuple[Contribution, ...]:
+        found: list[Contribution] = []
+        targets = [*[self.diseases[int(d)].id for d in shown], IMMEDIATE]
+        for column, target in enumerate(targets):
+            amount = amounts[:, column]
+            for row in np.argsort(-np.abs(amount), kind="stable"):
+                if amount[row] != 0.0:
+                    found.append(Contribution(target, facts[int(row)], float(amount[row])))
+        return tuple(found)
+
+    def _similarity(self, features: Features, outcome: Outcome) -> float:
+        """How well the differential explains what is present, as a share of known patients explained worse.
+
+        Drawn to a root so that 0.2 (the policy's default threshold) is reached by 2 % of known patients.
+        """
+        present = [stated.finding for stated in features.stated if stated.value > 0]
+        if not present:
+            return 1.0
+        value = float((self._chance[present] @ outcome.disease).mean())
+        share = float(np.interp(value, self._quantiles, np.linspace(0, 1, len(self._quantiles))))
+        return float(share**SIMILARITY_POWER)
+
+
+SIMILARITY_POWER = float(np.log(0.2) / np.log(0.02))
+
+
+def stack_tests(arrays: Arrays) -> tuple[str, ...]:
+    """The tests (action ids) of a bundle, in the order of the rows of ``knowledge.test``."""
+    return tuple(str(name) for name in arrays["knowledge.test_names"])
+
+
+def _regroup(outcome: Outcome, owner: NDArray[np.int32]) -> Outcome:
+    """The outcome with features and evidence owned by facts instead of items."""
+    if not len(owner):
+        return outcome
+    evidence = outcome.evidence
+    return replace(
+        outcome,
+        owner=np.where(outcome.owner >= 0, owner[outcome.owner], -1).astype(np.int32),
+        evidence=replace(
+            evidence, items=owner[evidence.items], measured_items=owner[evidence.measured_items]
+        ),
+    )

@@ -1,0 +1,113 @@
+"""What to find out next: the questions and tests that would tell the leading diseases apart best.
+
+The expected information of a yes/no finding about which disease it is: the entropy of its answer less
+the mean entropy given the disease, in bits (mutual information; Shannon 1948).  Chances come from the
+knowledge; likelihood ratios of tests are turned into chances of a positive result when the bundle is
+built.  Which test is already done or ordered is decided where orders are known.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fhir_adapters.features import Features, FeatureSchema
+from models.assessment import NextStep
+from models.common.disease import DiseaseInfo
+from models.common.members import Arrays
+
+F32 = NDArray[np.float32]
+LEADING = 12
+"""Diseases among which steps should decide."""
+SHOWN = {"ask": 3, "test": 3}
+LEAST_GAIN = 0.02
+"""Bits under which a step is not worth naming."""
+
+
+class NextSteps:
+    """The knowledge by finding and by test; immutable."""
+
+    def __init__(
+        self,
+        schema: FeatureSchema,
+        chance: F32,
+        arrays: Arrays,
+        tests: tuple[str, ...],
+    ) -> None:
+        self._keys = schema.findings
+        self._tests = tests
+        self._test_chance = arrays["knowledge.test"].astype(np.float32)
+        # Asking for what a test shows is no question; it is ordered.
+        self._asked = np.flatnonzero(arrays["knowledge.askable"])
+        self._chance = chance[self._asked]
+        labels = arrays["knowledge.labels"]
+        self._labels = [str(labels[number]) for number in range(len(labels))]
+
+    def best(
+        self,
+        features: Features,
+        disease: NDArray[np.float64],
+        order: NDArray[np.intp],
+        diseases: Sequence[DiseaseInfo],
+    ) -> tuple[NextStep, ...]:
+        """The best questions, then the best tests, each by falling information."""
+        leading = order[:LEADING]
+        weight = (disease[leading] / disease[leading].sum()).astype(np.float32)
+        names = [diseases[int(number)].id for number in leading]
+        known = self._known(features)
+        asks = information(self._chance[:, leading], weight)
+        asks[known[self._asked]] = 0.0
+        tests = information(self._test_chance[:, leading], weight)
+        steps: list[NextStep] = []
+        for place in _top(asks, SHOWN["ask"]):
+            number = int(self._asked[place])
+            step = NextStep(
+                "ask",
+                self._keys[number],
+                self._labels[number],
+                float(asks[place]),
+                _apart(self._chance[place, leading], weight, names),
+            )
+            steps.append(step)
+        for place in _top(tests, SHOWN["test"]):
+            steps.append(
+                NextStep(
+                    "test",
+                    self._tests[place],
+                    self._tests[place],
+                    float(tests[place]),
+                    _apart(self._test_chance[place, leading], weight, names),
+                )
+            )
+        return tuple(steps)
+
+    def _known(self, features: Features) -> NDArray[np.bool_]:
+        """Findings about which the chart already speaks, with what is practically the same question."""
+        known = np.zeros(len(self._keys), dtype=bool)
+        for index in features.index:
+            if index < len(known):
+                known[index] = True
+        return known
+
+
+def information(chance: F32, weight: F32) -> F32:
+    """Expected information [N] in bits of answers with P(yes | disease) `chance` [N, L]."""
+    mean = chance @ weight
+    return np.asarray(_entropy(mean) - _entropy(chance) @ weight)
+
+
+def _entropy(chance: F32) -> F32:
+    inside = np.clip(chance, 1e-6, 1 - 1e-6)
+    return np.asarray(-(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside)))
+
+
+def _top(gain: F32, count: int) -> list[int]:
+    best = np.argsort(-gain, kind="stable")[:count]
+    return [int(place) for place in best if gain[place] >= LEAST_GAIN]
+
+
+def _apart(chance: F32, weight: F32, names: Sequence[str]) -> tuple[str, ...]:
+    """The two diseases that an answer tells apart most, weighed by how probable they are."""
+    mean = chance @ weight
+    pull = weight * (chance - mean)
+    return (names[int(pull.argmax())], names[int(pull.argmin())])

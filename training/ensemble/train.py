@@ -1,0 +1,247 @@
+"""One training run: members on five folds, the pool on what they had not seen, calibration, conformal sets.
+
+Responsible for the order of things; what comes out is a `Trained` that `bundle` writes and `training.
+evaluation` judges.  Seeds are fixed: the same configuration, knowledge and machine give the same figures.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from crepes import ConformalClassifier
+from crepes.extras import hinge
+from numpy.typing import NDArray
+from sklearn.model_selection import StratifiedKFold
+
+from models.assessment import SEVERITIES
+from training.ensemble.cohort import Cohort, Labels
+from training.ensemble.config import EnsembleConfig
+from training.ensemble.members import (
+    FOREST_FLOOR,
+    Boosted,
+    Forest,
+    Margins,
+    Net,
+    fit_boosted,
+    fit_forest,
+    fit_network,
+    weights_of,
+)
+from training.ensemble.stacking import Pool, fit_logistic, fit_pool, fit_temperature, softmax
+from training.likelihood import likelihood_arrays, likelihood_margins
+from training.simulation.tables import F64, Tables
+
+F32 = NDArray[np.float32]
+Say = Callable[[str], None]
+SIMILARITY_STEPS = 101
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three parts of a run; `rules_*` are the logits that the published rules give (nan: not asked)."""
+
+    train: Cohort
+    calibrate: Cohort
+    test: Cohort
+    rules_calibrate: F64
+    rules_test: F64
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Members fitted on the training part, and the pools over them."""
+
+    likelihood: dict[str, F32]
+    tempering: float
+    boosted: Boosted
+    network: Net
+    forest: Forest
+    disease: Pool
+    severity: Pool
+    immediate: Pool
+    disease_temperature: float
+    severity_temperature: float
+    set_threshold: float
+    similarity: tuple[float, ...]
+    mix: F64
+
+    def pooled(self, members: dict[str, Margins], rules: F64) -> tuple[F64, F64, F64, F64]:
+        """Pooled disease margins, and the probabilities of disease, severity and immediate attention."""
+        margins = self.disease.margins([members[name].disease for name in MEMBERS])
+        disease = softmax(margins / self.disease_temperature)
+        implied = np.log(disease @ self.mix + 1e-4).astype(np.float32)
+        severity = softmax(
+            self.severity.margins([implied, *[members[name].severity for name in MEMBERS[1:]]])
+            / self.severity_temperature
+        )
+        learned = [members[name].immediate for name in MEMBERS[1:]]
+        logit = self.immediate.margins([rules.astype(np.float32), *learned])
+        return margins, disease, severity, 1 / (1 + np.exp(-logit))
+
+
+MEMBERS = ("likelihood", "boosted", "network", "forest")
+
+
+def train(tables: Tables, reader: object, data: Data, config: EnsembleConfig, say: Say) -> Trained:
+    """Fit everything.  `reader` is the `FeatureReader` of the rows; `say` is told what is going on."""
+    started = time.monotonic()
+
+    def tell(text: str) -> None:
+        say(f"[{time.monotonic() - started:5.0f} s] {text}")
+
+    classes = len(tables.ids)
+    mix = severity_mix(tables)
+    likelihood = likelihood_arrays(tables)
+    own = likelihood_margins(likelihood, data.train.rows, reader)  # type: ignore[arg-type]
+    tempering = 1 / fit_temperature(own.astype(np.float64), data.train.labels.disease.astype(np.int64))
+    tell(f"likelihood of the knowledge: tempered by {tempering:.2f}")
+    base = (tempering * own).astype(np.float32)
+    outside = _out_of_fold(data.train, base, config, classes, tell)
+    outside["likelihood"] = Margins(own, own[:, :5], own[:, 0])
+    weight = weights_of(data.train.labels, config.critical_weight)
+    labels = data.train.labels
+    disease = fit_pool([outside[name].disease for name in MEMBERS], labels.disease.astype(np.int64), weight)
+    tell("pool: " + ", ".join(f"{n} {w:.2f}" for n, w in zip(MEMBERS, disease.weights, strict=True)))
+    pooled = softmax(disease.margins([outside[name].disease for name in MEMBERS]))
+    implied = np.log(pooled @ mix + 1e-4).astype(np.float32)
+    severity = fit_pool(
+        [implied, *[outside[name].severity for name in MEMBERS[1:]]],
+        labels.severity.astype(np.int64),
+        weight,
+    )
+    boosted = fit_boosted(data.train, base, config, classes, config.seed)
+    network = fit_network(data.train, base, config, classes, config.seed)
+    forest = fit_forest(data.train, config, classes, config.seed)
+    tell("members fitted on the whole training part")
+    members = member_margins(likelihood, boosted, network, forest, data.calibrate, reader)
+    truth = data.calibrate.labels
+    margins = disease.margins([members[name].disease for name in MEMBERS])
+    temperature = fit_temperature(margins, truth.disease.astype(np.int64))
+    probability = softmax(margins / temperature)
+    implied = np.log(probability @ mix + 1e-4).astype(np.float32)
+    severity_margins = severity.margins([implied, *[members[name].severity for name in MEMBERS[1:]]])
+    immediate = _immediate(members, data.rules_calibrate, truth)
+    threshold = conformal_threshold(probability, truth.disease, config.coverage)
+    tell(f"calibrated: temperature {temperature:.2f}, conformal threshold {threshold:.4f}")
+    return Trained(
+        likelihood,
+        tempering,
+        boosted,
+        network,
+        forest,
+        disease,
+        severity,
+        immediate,
+        temperature,
+        fit_temperature(severity_margins, truth.severity.astype(np.int64)),
+        threshold,
+        similarity_quantiles(tables, data.calibrate, probability),
+        mix,
+    )
+
+
+def member_margins(
+    likelihood: dict[str, F32],
+    boosted: Boosted,
+    network: Net,
+    forest: Forest,
+    cohort: Cohort,
+    reader: object,
+) -> dict[str, Margins]:
+    """What each member says of a cohort."""
+    own = likelihood_margins(likelihood, cohort.rows, reader)  # type: ignore[arg-type]
+    return {
+        "likelihood": Margins(own, own[:, :5], own[:, 0]),
+        "boosted": boosted.margins(cohort.rows),
+        "network": network.margins(cohort.rows),
+        "forest": forest.margins(cohort.rows),
+    }
+
+
+def _out_of_fold(
+    cohort: Cohort, base: F32, config: EnsembleConfig, classes: int, tell: Say
+) -> dict[str, Margins]:
+    """What members fitted on the other folds say of each patient."""
+    count = len(cohort)
+    found = {
+        name: Margins(
+            np.zeros((count, classes), dtype=np.float32),
+            np.zeros((count, len(SEVERITIES)), dtype=np.float32),
+            np.zeros(count, dtype=np.float32),
+        )
+        for name in MEMBERS[1:]
+    }
+    folds = StratifiedKFold(config.folds, shuffle=True, random_state=config.seed)
+    for number, (inside, outside) in enumerate(folds.split(base, cohort.labels.disease), start=1):
+        part, rest = cohort.take(inside), cohort.take(outside)
+        seed = config.seed + number
+        fitted: dict[str, Boosted | Net | Forest] = {
+            "boosted": fit_boosted(part, base[inside], config, classes, seed),
+            "network": fit_network(part, base[inside], config, classes, seed),
+            "forest": fit_forest(part, config, classes, seed),
+        }
+        for name, member in fitted.items():
+            margins = member.margins(rest.rows)
+            found[name].disease[outside] = margins.disease
+            found[name].severity[outside] = margins.severity
+            found[name].immediate[outside] = margins.immediate
+        tell(f"fold {number} of {config.folds}")
+    return found
+
+
+def _immediate(members: dict[str, Margins], rules: F64, truth: Labels) -> Pool:
+    """The pool for immediate attention, on the calibration patients whose charts the rules have read."""
+    asked = ~np.isnan(rules)
+    learned = [members[name].immediate for name in MEMBERS[1:]]
+    if not asked.any():
+        return _without_rules(fit_logistic(learned, truth.immediate))
+    return fit_logistic(
+        [rules[asked].astype(np.float32), *[member[asked] for member in learned]], truth.immediate[asked]
+    )
+
+
+def _without_rules(pool: Pool) -> Pool:
+    return Pool(np.concatenate([[0.0], pool.weights]), pool.bias)
+
+
+def severity_mix(tables: Tables) -> F64:
+    """Share of each severity class by disease [D, 5]."""
+    mix = np.zeros((len(tables.ids), len(SEVERITIES)))
+    weight = tables.weight.mean(axis=0)
+    for grade in range(weight.shape[1]):
+        np.add.at(mix, (np.arange(len(mix)), tables.severity[:, grade]), weight[:, grade])
+    return mix
+
+
+def conformal_threshold(probability: F64, disease: NDArray[np.int32], coverage: float) -> float:
+    """The least probability of a disease in the set (split conformal; crepes, hinge nonconformity).
+
+    A set of all diseases at least that probable holds the true one in `coverage` of such patients.
+    """
+    names = np.arange(probability.shape[1])
+    classifier = ConformalClassifier().fit(hinge(probability, names, disease))
+    scores = np.sort(np.asarray(classifier.alphas))[::-1]
+    rank = int(np.floor((1 - coverage) * (len(scores) + 1)))
+    return float(1 - scores[max(rank - 1, 0)])
+
+
+def explained(tables: Tables, cohort: Cohort, probability: F64) -> F64:
+    """How well the differential explains what is present: mean P(finding | differential), 0 to 1 [N]."""
+    chance = np.einsum("dg,dgv->vd", tables.weight.mean(axis=0), tables.chance).astype(np.float32)
+    found = np.ones(len(cohort))
+    said = cohort.rows.said
+    for row in range(len(cohort)):
+        findings = said.indices[said.indptr[row] : said.indptr[row + 1]]
+        if len(findings):
+            found[row] = float((chance[findings] @ probability[row]).mean())
+    return found
+
+
+def similarity_quantiles(tables: Tables, cohort: Cohort, probability: F64) -> tuple[float, ...]:
+    """Quantiles of `explained` over patients like those of training."""
+    values = explained(tables, cohort, probability)
+    return tuple(float(v) for v in np.quantile(values, np.linspace(0, 1, SIMILARITY_STEPS)))
+
+
+FLOOR = FOREST_FLOOR
