@@ -36,7 +36,7 @@ LIMIT = 12.0
 TREND_GAP = timedelta(hours=4)
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 _NOT_ZERO = 1e-4
-_DEMOGRAPHIC = ("age", "sex", "pregnancy", "emergency", "duration")
+_DEMOGRAPHIC = ("age", "sex", "pregnancy", "emergency", "duration", "complaint")
 
 
 class AnalyteFeature(msgspec.Struct, frozen=True):
@@ -431,6 +431,8 @@ class _Reading:
             acute = encounter.setting in ("emergency", "inpatient")
             self.values[reader.at_person + 3] = (1.0 if acute else -1.0, -1)
         complaint = self.complaint
+        if complaint is not None:
+            self.values[reader.at_person + 5] = (1.0, self.complaint_item)
         if complaint is not None and complaint.onset_age_days is not None and subject.age_days is not None:
             days = max(subject.age_days - complaint.onset_age_days, 0)
             self.values[reader.at_person + 4] = (duration_feature(days), self.complaint_item)

@@ -103,9 +103,10 @@ SERVICES: tuple[Service, ...] = (
         hook="order-select",
         title="Order review",
         description=(
-            "Reviews the orders being selected against the record: allergies and contraindications, drugs that "
-            "do harm in a leading diagnosis, tests that already have a recent result, tests the record asks "
-            "for that are not among the drafts, and the test that would separate the leading diagnoses best."
+            "Reviews the orders being selected against the record: allergies and contraindications, drugs "
+            "that do harm in a leading diagnosis, tests that already have a recent result, tests the record "
+            "asks for that are not among the drafts, and the test that would separate the leading diagnoses "
+            "best."
         ),
         usage_requirements=_USAGE,
         templates=_TEMPLATES,

@@ -14,6 +14,7 @@ from fhir_adapters.hpo import Ontology
 from models.assessment import Assessment, Contribution, Fact, Missing, Severity
 from models.bundle import Bundle
 from models.common.engine import CommonEngine, Differential
+from models.order_guidance import OrderGuidance
 from models.policy import EngineVote, PolicySettings, RuleResults, decide
 from models.recommendations import recommend
 from models.rules import tables
@@ -66,6 +67,7 @@ class Engine:
         self._scores = scores
         self._red_flags = red_flags
         self._order_rules = order_rules
+        self._order_guidance = OrderGuidance.load(actions, order_rules)
         self._complaints = complaints
         self._severity = severity
         self._immediate = immediate
@@ -159,7 +161,9 @@ class Engine:
             model=self.model_id,
             knowledge=self.knowledge_id,
         )
-        return assessment if found is None else _with_differential(assessment, immediate, found)
+        if found is None:
+            return assessment
+        return self._order_guidance.complete(_with_differential(assessment, immediate, found), chart, hits)
 
     def rules_logit(self, chart: PatientChart) -> float:
         """The published rules' own logit of immediate attention, which the ensemble's pool takes in."""

@@ -16,7 +16,7 @@ from models.assessment import Assessment, Fact, NextStep, OrderConcern, Predicti
 from models.knowledge.drug_harms import DrugHarm, packaged
 from models.policy import URGENCY_RANK
 from models.rules.actions import Actions
-from models.rules.currency import Currency
+from models.rules.matching import Hits
 from models.rules.order_rules import OrderRules
 
 # All grade C: estimates of this project.
@@ -66,16 +66,18 @@ class OrderGuidance:
         """With the packaged rows; raises `models.rules.errors.RulesInvalid` naming the row."""
         return cls(tuple(packaged().values()), actions, order_rules)
 
-    def complete(self, assessment: Assessment, chart: PatientChart, currency: Currency) -> Assessment:
+    def complete(self, assessment: Assessment, chart: PatientChart, hits: Hits) -> Assessment:
         """The assessment with what its differential says of the drafted orders, gravest first.
 
-        The same assessment when nothing is drafted or nothing is known of the disease.
+        `hits` are the terms of the rules that the chart meets (what speaks against a test).  The same
+        assessment when nothing is drafted or nothing is known of the disease.
         """
         drafts = [order for order in chart.orders if order.draft]
         if not drafts or not assessment.common:
             return assessment
-        found = [*assessment.order_concerns, *self._harms(assessment, chart, currency, drafts)]
-        test = self._separating(assessment, chart, currency, drafts)
+        drafted = {action.id for order in drafts for action in self._actions.matching(order)}
+        found = [*assessment.order_concerns, *self._harms(assessment, chart, hits, drafts, drafted)]
+        test = self._separating(assessment, chart, hits, drafted)
         if test is not None:
             found.append(test)
         if len(found) == len(assessment.order_concerns):
@@ -84,7 +86,12 @@ class OrderGuidance:
         return msgspec.structs.replace(assessment, order_concerns=tuple(found))
 
     def _harms(
-        self, assessment: Assessment, chart: PatientChart, currency: Currency, drafts: list[Order]
+        self,
+        assessment: Assessment,
+        chart: PatientChart,
+        hits: Hits,
+        drafts: list[Order],
+        drafted: set[str],
     ) -> list[OrderConcern]:
         leading = {item.id: item for item in assessment.common if is_leading(item)}
         if not leading:
@@ -105,7 +112,7 @@ class OrderGuidance:
                         order.label,
                         _urgency(harm, suspected),
                         _facts(assessment, suspected),
-                        self._instead(harm, chart, currency, drafts),
+                        self._instead(harm, chart, hits, drafted),
                         harm.source,
                         tuple([item.id for item in suspected]),
                     )
@@ -120,22 +127,17 @@ class OrderGuidance:
                 rows.update(self._by_drug.get(code[:length], ()))
         return [rows[place] for place in sorted(rows)]
 
-    def _instead(
-        self, harm: DrugHarm, chart: PatientChart, currency: Currency, drafts: list[Order]
-    ) -> tuple[str, ...]:
+    def _instead(self, harm: DrugHarm, chart: PatientChart, hits: Hits, drafted: set[str]) -> tuple[str, ...]:
         """What to do first or instead, unless it is under way, done, or not for this patient."""
-        if not harm.alternative or harm.alternative in self._drafted(drafts):
+        if not harm.alternative or harm.alternative in drafted:
             return ()
         action = self._actions.by_id[harm.alternative]
         if self._actions.already(action.id, chart, chart.at) is not None:
             return ()
-        return () if self._order_rules.refuses(action, chart, currency) else (action.id,)
-
-    def _drafted(self, drafts: list[Order]) -> set[str]:
-        return {action.id for order in drafts for action in self._actions.matching(order)}
+        return () if self._order_rules.refuses(action, chart, hits) else (action.id,)
 
     def _separating(
-        self, assessment: Assessment, chart: PatientChart, currency: Currency, drafts: list[Order]
+        self, assessment: Assessment, chart: PatientChart, hits: Hits, drafted: set[str]
     ) -> OrderConcern | None:
         """The test that tells most about which disease it is, as far as that is not under way.
 
@@ -143,7 +145,6 @@ class OrderGuidance:
         is drafted or on order already says it all.
         """
         listed = {item.id for item in assessment.common}
-        drafted = self._drafted(drafts)
         placed = {order.reference for order in chart.orders}
         for step in sorted(assessment.next_steps, key=_by_gain):
             if step.kind != "test" or not listed.issuperset(step.separates) or len(step.separates) < 2:
@@ -156,7 +157,7 @@ class OrderGuidance:
             answer = self._actions.already(action.id, chart, chart.at)
             if action.id in drafted or answer in placed:
                 return None
-            if answer is not None or self._order_rules.refuses(action, chart, currency):
+            if answer is not None or self._order_rules.refuses(action, chart, hits):
                 continue
             return OrderConcern(
                 "separating-test",

@@ -8,12 +8,13 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from fhir_adapters.features import FeatureReader
-from models.common.members import TEXTBOOK_LIMIT
+from models.common.members import COMPLAINT_PLACE, TEXTBOOK_LIMIT
 from training.simulation.population import CASE_MIX, case_weights
+from training.simulation.recording import VISITOR_COMPLAINT
 from training.simulation.rows import Rows
 from training.simulation.tables import VISITORS, F32, F64, Tables
 
-FLOOR = 0.005
+FLOOR = 0.002
 """A finding that a disease file leaves out is not impossible: no likelihood ratio goes below this over the
 average.  Grade C: set by this project."""
 MISTAKEN = 0.04
@@ -47,6 +48,7 @@ def likelihood_arrays(tables: Tables, case_mix: tuple[float, float] = CASE_MIX) 
         "prior": _prior(tables, case_mix),
         "sex": _sex(tables, share),
         "pregnant": _pregnant(tables, share),
+        "complaint": _complaint(tables, share),
     }
     return {f"likelihood.{name}": array.astype(np.float32) for name, array in arrays.items()}
 
@@ -100,6 +102,12 @@ def _pregnant(tables: Tables, share: F64) -> F64:
     return np.array([np.log((1 - chance) / (1 - usual)), np.zeros(len(chance)), np.log(chance / usual)])
 
 
+def _complaint(tables: Tables, share: F64) -> F64:
+    """Log ratio of naming a complaint at all [1, D]."""
+    chance = np.where(tables.visitor, VISITOR_COMPLAINT, 0.97)
+    return np.asarray(np.log(chance / (chance @ share))[None, :])
+
+
 def likelihood_margins(arrays: dict[str, F32], rows: Rows, reader: FeatureReader) -> F32:
     """The margins [N, D] of rows: the sum that serving makes of its parts."""
     said = rows.said.copy()
@@ -118,6 +126,7 @@ def likelihood_margins(arrays: dict[str, F32], rows: Rows, reader: FeatureReader
     margins += _sign(results, 1) @ table("positive") + _sign(results, -1) @ table("negative")
     margins += table("prior")[emergency, rows.band] + table("sex")[rows.sex + 1]
     margins += table("pregnant")[pregnant + 1]
+    margins += features[:, [reader.at_person + COMPLAINT_PLACE]] @ table("complaint")
     _add_distances(margins, features[:, reader.at_values : reader.at_measured].tocoo(), arrays)
     return np.asarray(margins, dtype=np.float32)
 

@@ -16,6 +16,9 @@ from fhir_adapters.features import Features
 F32 = NDArray[np.float32]
 Arrays = dict[str, NDArray[np.generic]]
 TEXTBOOK_LIMIT = 4.0
+"""Log likelihood ratio beyond which one measurement proves no more."""
+COMPLAINT_PLACE = 5
+"""Place of the feature "names a complaint" among those of the person."""
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Likelihood:
     """Log likelihood ratios against the average visitor, one column for each of D diseases.
 
     `table` stacks, from the starts `at`: findings present and denied [V, D] each, risks said and denied
-    [R, D], results positive and negative [K, D], sex [3, D] (male, unknown, female), pregnancy [3, D], and
-    the prior by setting and age band [2 (bands + 1), D] (last of each: unknown age).  `mean`, `precision`
+    [R, D], results positive and negative [K, D], sex [3, D] (male, unknown, female), pregnancy [3, D],
+    naming a complaint [1, D], and the prior by setting and age band [2 (bands + 1), D] (last of each: unknown age).  `mean`, `precision`
     and `offset` [A, D] are of the distances of measurements from normal.
     """
 
@@ -112,6 +115,10 @@ class Likelihood:
                 instead(unknown_sex + (1 if value > 0 else -1), unknown_sex, item)
             elif index == places.person + 2:
                 instead(unknown_pregnancy + (1 if value > 0 else -1), unknown_pregnancy, item)
+            elif index == places.person + COMPLAINT_PLACE:
+                rows.append(at["complaint"])
+                scales.append(1.0)
+                items.append(item)
             elif index >= places.bands:
                 instead(prior + index - places.bands, unknown_age, item)
         table = self.table
@@ -141,7 +148,7 @@ class Likelihood:
         return total
 
 
-_TABLES = ("present", "absent", "risk", "no_risk", "positive", "negative", "sex", "pregnant")
+_TABLES = ("present", "absent", "risk", "no_risk", "positive", "negative", "sex", "pregnant", "complaint")
 
 
 @dataclass(frozen=True)

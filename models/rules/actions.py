@@ -66,6 +66,15 @@ class Actions:
         self.by_id = actions
         self._keys = {action.id: action.order_keys for action in actions.values()}
         self._spans = {action.id: timedelta(hours=action.within_hours) for action in actions.values()}
+        by_key: dict[str, dict[int, Action]] = {}
+        by_result: dict[str, dict[int, Action]] = {}
+        for place, action in enumerate(actions.values()):
+            for key in action.order_keys:
+                by_key.setdefault(key, {})[place] = action
+            for loinc in action.answered_by:
+                by_result.setdefault(loinc, {})[place] = action
+        self._by_key = by_key
+        self._by_result = by_result
 
     @classmethod
     def load(cls) -> "Actions":
@@ -127,8 +136,28 @@ class Actions:
         return None
 
     def matching(self, order: Order) -> tuple[Action, ...]:
-        """The actions an order stands for (by its codes or its canonical LOINC)."""
-        return tuple(action for action in self.by_id.values() if self._asks_for(order, action))
+        """The actions an order stands for (by its codes or its canonical LOINC), in the order of the file."""
+        found = self._ordered(order)
+        if order.loinc is not None:
+            found.update(self._by_result.get(order.loinc, ()))
+        return tuple([found[place] for place in sorted(found)])
+
+    def ordered_by(self, order: Order) -> tuple[Action, ...]:
+        """The actions an order asks for as a whole: the test itself, and the panels sent under its code."""
+        found = self._ordered(order)
+        return tuple([found[place] for place in sorted(found)])
+
+    def holding(self, loinc: str) -> tuple[Action, ...]:
+        """The actions of which a result (canonical LOINC) is a part, in the order of the file."""
+        return tuple(self._by_result.get(loinc, {}).values())
+
+    def _ordered(self, order: Order) -> dict[int, Action]:
+        found: dict[int, Action] = {}
+        for key in order.codes:
+            found.update(self._by_key.get(key, ()))
+        if order.loinc is not None:
+            found.update(self._by_key.get(f"{LOINC}|{order.loinc}", ()))
+        return found
 
     def _asks_for(self, order: Order, action: Action) -> bool:
         keys = self._keys[action.id]

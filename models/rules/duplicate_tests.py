@@ -43,7 +43,7 @@ def duplicate_test(
             facts.append(fact)
         source = action.source
     if not wanted:
-        holding = _holding(order, actions)
+        holding = actions.holding(order.loinc) if order.loinc is not None else ()
         found = _own_value(order, holding, chart, analytes) or _same_again(order, holding, chart, earlier)
         if found is None:
             return None
@@ -53,22 +53,12 @@ def duplicate_test(
 
 def _ordered(order: Order, actions: Actions) -> list[Action]:
     """The tests an order stands for by its codes, without those that another of them holds."""
-    codes = {*order.codes, f"{LOINC}|{order.loinc}"} if order.loinc else set(order.codes)
-    found = [
-        action
-        for action in actions.by_id.values()
-        if action.kind.startswith("order-") and not action.order_keys.isdisjoint(codes)
-    ]
+    found = [action for action in actions.ordered_by(order) if action.kind.startswith("order-")]
     return [
         action
         for action in found
         if not any(action.answered_by and set(action.answered_by) < set(other.answered_by) for other in found)
     ]
-
-
-def _holding(order: Order, actions: Actions) -> list[Action]:
-    """The tests of which the ordered analyte is a part."""
-    return [action for action in actions.by_id.values() if order.loinc in action.answered_by]
 
 
 def _own_value(

@@ -197,13 +197,15 @@ class OrderRules:
             rule.source,
         )
 
-    def refuses(self, action: Action, chart: PatientChart, currency: Currency) -> bool:
-        """Whether a rule speaks against an action for this patient, were it ordered."""
+    def refuses(self, action: Action, chart: PatientChart, hits: Hits) -> bool:
+        """Whether a rule speaks against an action for this patient, were it ordered.
+
+        `hits` are the terms that the chart meets.
+        """
         if action.id not in self._by_test:
             return False
         codes = tuple([f"{system}|{code}" for system, code, _ in action.codings])
         order = Order("ServiceRequest", f"action/{action.id}", action.id, True, codes)
-        hits = self._terms.match(chart, currency)
         return any(self._apply(rule, order, chart, hits) is not None for rule in self._by_test[action.id])
 
 

@@ -37,12 +37,12 @@ def _rooms():
     terms = TermTable(ontology, load_analytes())
     RedFlagRules.load(terms, actions)
     guidance = OrderGuidance.load(actions, OrderRules.load(terms, actions))
-    return builder, Engine.load(ontology), guidance
+    return builder, Engine.load(ontology), guidance, terms
 
 
 def chart_of(name):
     """The chart of an example and the names of its facts."""
-    builder, _, _ = _rooms()
+    builder = _rooms()[0]
     request = json.loads((EXAMPLES / f"{name}.json").read_text(encoding="utf-8"))
     resources = []
     for value in request["prefetch"].values():
@@ -61,12 +61,12 @@ def chart_of(name):
 
 
 def cards_of(name, language, common, steps):
-    builder, engine, guidance = _rooms()
+    builder, engine, guidance, terms = _rooms()
     chart = chart_of(name)
     bare = engine.assess(chart)
     kept = tuple(c for c in bare.order_concerns if c.kind not in ("harmful-in-diagnosis", "separating-test"))
     bare = msgspec.structs.replace(bare, common=common, next_steps=steps, order_concerns=kept)
-    assessment = guidance.complete(bare, chart, Currency(chart, Windows.load()))
+    assessment = guidance.complete(bare, chart, terms.match(chart, Currency(chart, Windows.load())))
     return order_review.cards(chart, assessment, language=language, seed="s", names=builder.name_of)
 
 

@@ -16,6 +16,7 @@ from models.rules.actions import Actions
 from models.rules.analytes import load_analytes
 from models.rules.currency import Currency, Windows
 from models.rules.errors import RulesInvalid
+from models.rules.matching import Hits
 from models.rules.order_rules import OrderRules
 from models.rules.red_flags import RedFlagRules
 from models.rules.terms import TermTable
@@ -29,13 +30,13 @@ CHILD = Subject("p", "female", 4 * 365, "day")
 ADULT = Subject("p", "female", 45 * 365, "day")
 
 
-def _guidance() -> OrderGuidance:
-    terms = TermTable(ONTOLOGY, load_analytes())
-    RedFlagRules.load(terms, ACTIONS)
-    return OrderGuidance.load(ACTIONS, OrderRules.load(terms, ACTIONS))
+TERMS = TermTable(ONTOLOGY, load_analytes())
+RedFlagRules.load(TERMS, ACTIONS)  # the groups that order rules use
+GUIDANCE = OrderGuidance.load(ACTIONS, OrderRules.load(TERMS, ACTIONS))
 
 
-GUIDANCE = _guidance()
+def hits_of(patient: PatientChart) -> Hits:
+    return TERMS.match(patient, Currency(patient, WINDOWS))
 
 
 def prediction(disease: str, probability: float, immediate: float = 0.1) -> Prediction:
@@ -50,7 +51,7 @@ def reviewed(patient: PatientChart, *common: Prediction, **changes: Any) -> Asse
     bare = msgspec.structs.replace(
         bare, order_concerns=tuple(c for c in bare.order_concerns if c.kind not in own)
     )
-    return GUIDANCE.complete(bare, patient, Currency(patient, WINDOWS))
+    return GUIDANCE.complete(bare, patient, hits_of(patient))
 
 
 def harms(assessment: Assessment) -> dict[str, OrderConcern]:
@@ -62,7 +63,7 @@ def speaks(patient: PatientChart, disease: str) -> dict[str, OrderConcern]:
     bare = msgspec.structs.replace(
         ENGINE.assess(patient), common=(prediction(disease, 0.4),), order_concerns=()
     )
-    return harms(GUIDANCE.complete(bare, patient, Currency(patient, WINDOWS)))
+    return harms(GUIDANCE.complete(bare, patient, hits_of(patient)))
 
 
 def a_patient_for(harm: DrugHarm, *orders: Order) -> PatientChart:
@@ -123,7 +124,7 @@ def test_what_the_record_rules_say_of_the_order_already_is_not_said_twice(harm: 
     bare = msgspec.structs.replace(
         ENGINE.assess(patient), common=(prediction(min(harm.diseases), 0.4),), order_concerns=(said,)
     )
-    assert harm.id not in harms(GUIDANCE.complete(bare, patient, Currency(patient, WINDOWS)))
+    assert harm.id not in harms(GUIDANCE.complete(bare, patient, hits_of(patient)))
 
 
 # -- judgement ---------------------------------------------------------------------------------------
@@ -193,7 +194,7 @@ def test_concerns_come_gravest_first_and_nothing_changes_without_a_differential(
     assert [c.kind for c in found] == ["allergy", "harmful-in-diagnosis"]
     bare = ENGINE.assess(patient)
     bare = msgspec.structs.replace(bare, common=())
-    assert GUIDANCE.complete(bare, patient, Currency(patient, WINDOWS)) is bare
+    assert GUIDANCE.complete(bare, patient, hits_of(patient)) is bare
 
 
 # -- the test that would decide ----------------------------------------------------------------------

@@ -46,6 +46,11 @@ class Assembled:
     sources: tuple[dict[str, str | int], ...]
     digest: str
 
+    @property
+    def need_is_known(self) -> bool:
+        """Whether immediate attention is recorded for any real test patient."""
+        return bool(self.known[self.simulated_test :].any())
+
 
 @dataclass(frozen=True)
 class _Part:
@@ -75,7 +80,9 @@ def assemble(
         for held, part in zip(parts, _of_dataset(dataset, simulator.tables, config, number), strict=True):
             held.append(part)
         info = dataset.info
-        sources.append({"source": info.source, "patients": sum(info.patients.values()), "digest": info.digest})
+        sources.append(
+            {"source": info.source, "patients": sum(info.patients.values()), "digest": info.digest}
+        )
     joined = []
     for name, held in zip(("training", "calibration", "test"), parts, strict=True):
         if not sum(len(part.cohort) for part in held):
@@ -90,9 +97,11 @@ def assemble(
 
 def _simulate(simulator: Simulator, config: EnsembleConfig, shown: Bars) -> tuple[_Part, _Part, _Part]:
     count = config.patients
-    numbers = split(count, config.seed)
+    numbers = split(count)
     asked = np.zeros(count, dtype=bool)
-    asked[numbers[1][: config.reads]] = True
+    reads = min(config.reads, len(numbers[1]))
+    # Evenly spaced: some of every world.
+    asked[numbers[1][np.linspace(0, len(numbers[1]) - 1, reads).astype(np.int64)]] = True
     asked[numbers[2]] = True
     rules = np.full(count, np.nan)
     reader = RulesReader(simulator.builder)
@@ -107,7 +116,7 @@ def _simulate(simulator: Simulator, config: EnsembleConfig, shown: Bars) -> tupl
         rules[done + wanted] = reader.logits(simulator.writer, patients, recorded, wanted.tolist())
         done += len(patients)
         bar.advance(len(patients))
-    cohort = Cohort(stack_rows(rows), _stack_labels(labels))
+    cohort = Cohort(stack_rows(rows), _stack_labels(labels), simulated=True)
     found = [_Part(cohort.take(part), rules[part], np.ones(len(part), dtype=bool)) for part in numbers]
     return found[0], found[1], found[2]
 
@@ -135,10 +144,13 @@ def _of_dataset(dataset: Dataset, tables: Tables, config: EnsembleConfig, number
 
 
 def _join(parts: list[_Part]) -> _Part:
+    if len(parts) == 1:
+        return parts[0]  # the cohort still knows that its patients stand by worlds
     return _Part(
         Cohort(
             stack_rows([part.cohort.rows for part in parts]),
             _stack_labels([part.cohort.labels for part in parts]),
+            simulated=len(parts) == 1 and parts[0].cohort.simulated,
         ),
         np.concatenate([part.rules for part in parts]),
         np.concatenate([part.known for part in parts]),

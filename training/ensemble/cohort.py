@@ -20,8 +20,10 @@ from training.simulation.population import Patients, case_weights, sample
 from training.simulation.recording import Recorded, askness, record
 from training.simulation.rows import RowMaker, Rows, stack_rows
 from training.simulation.tables import Tables, build_tables
+from training.simulation.worlds import another_world
 
-BATCH = 10_000
+BATCH = 4_000
+"""Patients of one world (`training.simulation.worlds`)."""
 
 
 @dataclass(frozen=True)
@@ -42,17 +44,20 @@ class Labels:
 
 @dataclass(frozen=True)
 class Cohort:
-    """Rows with labels."""
+    """Rows with labels; `simulated` when they stand in the order of their worlds (`world_of`)."""
 
     rows: Rows
     labels: Labels
+    simulated: bool = False
 
     def __len__(self) -> int:
         return len(self.labels.disease)
 
     def take(self, rows: NDArray[np.int64]) -> "Cohort":
         """Some of the patients."""
-        return Cohort(self.rows.take(rows), self.labels.take(rows))
+        whole = len(rows) > 0 and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows)))
+        in_order = self.simulated and whole and rows[0] % BATCH == 0
+        return Cohort(self.rows.take(rows), self.labels.take(rows), bool(in_order))
 
 
 class Simulator:
@@ -76,12 +81,13 @@ class Simulator:
         return cls(builder, load_knowledge(builder.tables.ontology))
 
     def batches(self, count: int, seed: int) -> Iterator[tuple[Patients, Recorded]]:
-        """Patients and their charts, in batches of at most `BATCH`; the same seed gives the same."""
+        """Patients and their charts, `BATCH` of each world; the same seed gives the same."""
         seeds = np.random.SeedSequence(seed).spawn((count + BATCH - 1) // BATCH)
         for number, child in enumerate(seeds):
             rng = np.random.default_rng(child)
-            patients = sample(self.tables, min(BATCH, count - number * BATCH), rng)
-            yield patients, record(self.tables, patients, self._asked, rng)
+            world = another_world(self.tables, rng)
+            patients = sample(world, min(BATCH, count - number * BATCH), rng)
+            yield patients, record(world, patients, self._asked, rng)
 
     def rows(self, patients: Patients, recorded: Recorded) -> Rows:
         """The feature rows of recorded patients."""
@@ -98,6 +104,7 @@ class Simulator:
         return Cohort(
             stack_rows(rows),
             Labels(*(np.concatenate([getattr(part, name) for part in labels]) for name in names)),
+            simulated=True,
         )
 
 
@@ -113,8 +120,18 @@ def labels_of(patients: Patients) -> Labels:
     )
 
 
-def split(count: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """Training, calibration and test numbers (80/10/10); every simulated patient is a person of its own."""
-    order = np.random.default_rng(seed + 1).permutation(count)
+def split(count: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Training, calibration and test numbers (80/10/10), by worlds: no world is in two parts.
+
+    With fewer patients than ten worlds hold, the parts are cut where they fall.
+    """
     first, second = int(count * 0.8), int(count * 0.9)
-    return np.sort(order[:first]), np.sort(order[first:second]), np.sort(order[second:])
+    if count >= 10 * BATCH:
+        first, second = first // BATCH * BATCH, second // BATCH * BATCH
+    order = np.arange(count)
+    return order[:first], order[first:second], order[second:]
+
+
+def world_of(count: int) -> NDArray[np.int64]:
+    """The number of the world of each patient of a cohort, by which folds are cut."""
+    return np.arange(count) // BATCH

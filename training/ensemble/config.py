@@ -28,7 +28,10 @@ class ForestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The neural net: one hidden layer, added to the likelihood's margins."""
+    """The neural net: one hidden layer, added to the likelihood's margins.
+
+    `input_dropout` is the share of features hidden from it at every step.
+    """
 
     hidden: int = 256
     epochs: int = 9
@@ -36,6 +39,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rate: float = 2e-3
     decay: float = 1e-4
     dropout: float = 0.25
+    input_dropout: float = 0.1
 
 
 class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -67,7 +67,7 @@ def held_out(
         real = known
         about_real += " in which a triage level or the like tells whether attention was needed at once"
     return (
-        _some(everyone, simulated, "simulated, from the same simulator as the training part"),
+        _some(everyone, simulated, "simulated patients, from the same simulator as the training part"),
         _some(everyone, real, about_real),
     )
 
@@ -100,7 +100,7 @@ def _some(heldout: HeldOut, rows: NDArray[np.int64], about: str) -> HeldOut | No
         take(heldout.ensemble),
         None,
         tuple(take(model) for model in heldout.ablations),
-        (("patients", f"{len(rows)} {about}"),),
+        (("patients", f"{len(rows)} {about}"), ("decisions", "of the ensemble before the escalation policy")),
     )
 
 

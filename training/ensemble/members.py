@@ -204,6 +204,8 @@ def fit_network(cohort: Cohort, base: F32, config: EnsembleConfig, classes: int,
         for start in range(0, len(order), settings.batch):
             rows = order[start : start + settings.batch]
             inputs = torch.from_numpy(features[rows].toarray())
+            # What one writer notes, the next leaves out.
+            inputs = inputs * (torch.rand_like(inputs) >= settings.input_dropout)
             output = second(drop(torch.relu(first(inputs))))
             disease = output[:, :classes] + torch.from_numpy(base[rows])
             loss = nn.functional.cross_entropy(

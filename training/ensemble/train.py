@@ -5,17 +5,17 @@ evaluation` judges.  Seeds are fixed: the same configuration, knowledge and mach
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from crepes import ConformalClassifier
 from crepes.extras import hinge
 from numpy.typing import NDArray
-from sklearn.model_selection import StratifiedKFold
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from models.assessment import SEVERITIES
-from training.ensemble.cohort import Cohort, Labels
+from training.ensemble.cohort import Cohort, Labels, world_of
 from training.ensemble.config import EnsembleConfig
 from training.ensemble.members import (
     FOREST_FLOOR,
@@ -172,8 +172,7 @@ def _out_of_fold(
         )
         for name in MEMBERS[1:]
     }
-    folds = StratifiedKFold(config.folds, shuffle=True, random_state=config.seed)
-    for number, (inside, outside) in enumerate(folds.split(base, cohort.labels.disease), start=1):
+    for number, (inside, outside) in enumerate(folds_of(cohort, config), start=1):
         part, rest = cohort.take(inside), cohort.take(outside)
         seed = config.seed + number
         fitted: dict[str, Boosted | Net | Forest] = {
@@ -188,6 +187,20 @@ def _out_of_fold(
             found[name].immediate[outside] = margins.immediate
         tell(f"fold {number} of {config.folds}")
     return found
+
+
+def folds_of(
+    cohort: Cohort, config: EnsembleConfig
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Stratified by disease, and by whole worlds where there are enough: a fold is of unseen worlds."""
+    worlds = world_of(len(cohort))
+    labels = cohort.labels.disease
+    if cohort.simulated and len(np.unique(worlds)) >= 2 * config.folds:
+        grouped = StratifiedGroupKFold(config.folds, shuffle=True, random_state=config.seed)
+        yield from grouped.split(labels, labels, worlds)
+        return
+    plain = StratifiedKFold(config.folds, shuffle=True, random_state=config.seed)
+    yield from plain.split(labels, labels)
 
 
 def _immediate(members: dict[str, Margins], rules: F64, truth: Labels) -> Pool:

@@ -62,7 +62,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> s
 
 
 def marked_table(caption: str, head: Sequence[str], rows: Iterable[tuple[str, Sequence[Any]]]) -> str:
-    """A table whose rows have a class; a row's fourth-last text columns are as given."""
+    """A table whose rows each have a CSS class (``""`` for none) beside their values."""
     cells = "".join(text("th", name, scope="col") for name in head)
     body = "\n".join(element("tr", "".join(_cell(value) for value in row), class_=mark) for mark, row in rows)
     inner = f"{text('caption', caption)}<thead><tr>{cells}</tr></thead>\n<tbody>\n{body}\n</tbody>"

@@ -119,7 +119,7 @@ def _models(part: Data) -> Iterator[str]:
     yield text(
         "p",
         f"Called no-disease: {healthy['called']:,} patients; in need of immediate attention among them: "
-        f"{healthy['in_need']:,} ({number(healthy['in_need_share'])}).",
+        f"{number(healthy['in_need'], 0)} ({number(healthy['in_need_share'])}).",
     )
 
 

@@ -17,9 +17,13 @@ STYLE_SHARE = np.array([[0.20, 0.45, 0.35], [0.40, 0.35, 0.25]])
 """Share of the styles in primary care and emergency.  All shares of this module are grade C."""
 WRITTEN = {"symptom": (0.06, 0.5, 0.88), "sign": (0.04, 0.35, 0.6), "test": (0.01, 0.12, 0.3)}
 """Chance that something present is written down, by kind and style."""
-DENIED = (0.01, 0.18, 0.45)
+DENIED = (0.04, 0.18, 0.45)
 """Chance that something absent that the complaint asks for is written down as denied, by style."""
+FORM = (0.05, 0.45)
+"""Share of visits with a triage form that asks everybody for injury and pain, by setting."""
+FORM_ASKS = ("ICD:T14.90", "HP:0012531")
 RISK_WRITTEN = (0.25, 0.7, 0.9)
+VISITOR_COMPLAINT = 0.1
 VAGUE = 0.07
 WRONG = 0.01
 UNSURE = 0.03
@@ -111,7 +115,9 @@ def _findings(
     key = np.log(np.maximum(weight, 1e-12)) + rng.gumbel(size=weight.shape).astype(np.float32)
     key[weight <= 0] = -np.inf
     first = key.argmax(axis=1)
-    some = patients.present.any(axis=1)
+    # Who comes for a check-up or a vaccination seldom names a complaint.
+    quiet = tables.visitor[patients.disease] & (rng.random(count) > VISITOR_COMPLAINT)
+    some = patients.present.any(axis=1) & ~quiet
     rows = np.arange(count)
     complaint = np.where(some, first, -1)
     written = np.zeros((count, width), dtype=np.float32)
@@ -137,7 +143,19 @@ def _findings(
     asks *= np.where(kinds == "test", 0.3, 1.0).astype(np.float32)
     denied = ~patients.present & (stated == 0) & (rng.random((count, width), dtype=np.float32) < asks)
     stated[denied] = DENIED_CODE
+    _form(tables, patients, stated, rng)
     return stated, complaint
+
+
+def _form(
+    tables: Tables, patients: Patients, stated: NDArray[np.int8], rng: np.random.Generator
+) -> None:
+    """The answers of a triage form: they are there whatever else is written, so they tell no style."""
+    form = rng.random(len(patients)) < np.array(FORM)[patients.setting]
+    for key in FORM_ASKS:
+        number = tables.schema.findings.index(key)
+        free = form & (stated[:, number] == 0)
+        stated[free, number] = np.where(patients.present[free, number], PRESENT, DENIED_CODE)
 
 
 def _imprecise(tables: Tables, stated: NDArray[np.int8], rng: np.random.Generator) -> None:

@@ -210,6 +210,7 @@ class RowMaker:
         duration = np.where(np.abs(duration) < NOT_ZERO, NOT_ZERO, duration)
         person[:, 4] = np.where((days >= 0) & known, duration, 0.0)
         band = np.minimum(np.searchsorted(AGE_ENDS, age, side="right"), len(AGE_ENDS) - 1)
+        person[:, 5] = (recorded.stated[rows] == SAID_COMPLAINT).any(axis=1)
         first = reader.at_bands - reader.at_person
         person[np.arange(count), first + band] = known
         return person, np.where(known, band, -1).astype(np.int8), sex.astype(np.int8)

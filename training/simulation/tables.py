@@ -60,6 +60,11 @@ class Tables:
     background: F32  # [V]
     shift: F32  # [D, G, A]
     spread: F32  # [D, G, A]
+    raw_chance: F32  # [D, G, V] as listed, before anything is drawn towards one half
+    raw_spread: F32  # [D, G, A] between patients of one disease, without what is uncertain of its mean
+    doubt: F32  # [D, V] standard deviation of a listed chance, in logits; 0 where nothing is listed
+    healthy: F64  # [A] spread of the healthy, in raw units
+    visitor: NDArray[np.bool_]  # [D] comes without a complaint (check-ups, vaccinations)
     listed: NDArray[np.bool_]  # [D, A]
     result: F32  # [D, G, K], nan where the disease says nothing
     odds: F64  # [D, R]
@@ -92,6 +97,8 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     spread = np.zeros((count, GRADES, len(analytes)))
     for place, analyte in enumerate(schema.analytes):
         spread[:, :, place] = np.log(analyte.spread) if analyte.log else analyte.spread
+    raw = np.broadcast_to(background, (count, GRADES, width)).copy()
+    doubt = np.zeros((count, width))
     listed = np.zeros((count, len(analytes)), dtype=bool)
     result = np.full((count, GRADES, len(results)), np.nan)
     odds = np.ones((count, len(risks)))
@@ -101,7 +108,10 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         for g in range(GRADES):
             take = min(g, last)
             for key, _, value, source in disease.findings:
-                chance[d, g, number[key]] = _softened(_at(value, take), disease.sources[source][0])
+                grade = disease.sources[source][0]
+                raw[d, g, number[key]] = _at(value, take)
+                doubt[d, number[key]] = UNCERTAINTY[grade]
+                chance[d, g, number[key]] = _softened(_at(value, take), grade)
             for key, value, sd, _ in disease.vitals:
                 shift[d, g, analytes[key]] = _at(value, take)
                 spread[d, g, analytes[key]] = max(sd, PAIN_SPREAD) if key == "pain" else sd
@@ -131,10 +141,11 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     healthy = np.array([np.log(a.spread) if a.log else a.spread for a in schema.analytes])
     uncertain = np.where(listed[:, None, :], (VAGUE_SHIFT * shift) ** 2 + (VAGUE_SPREAD * healthy) ** 2, 0.0)
     # Within a disease patients differ at least as much as the healthy do.
-    spread = np.sqrt(np.maximum(spread, 0.9 * healthy) ** 2 + uncertain)
+    raw_spread = np.maximum(spread, 0.9 * healthy)
+    spread = np.sqrt(raw_spread**2 + uncertain)
     chance = np.clip(chance, 0.0003, 0.985)
     depth, children = _order(schema)
-    own = _own(chance, depth, children)
+    own = own_chances(chance, depth, children)
     risk_shift, risk_chance = _modifiers(risks, analytes, number, schema)
     return Tables(
         schema=schema,
@@ -151,6 +162,11 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         background=background.astype(np.float32),
         shift=shift.astype(np.float32),
         spread=spread.astype(np.float32),
+        raw_chance=np.clip(raw, 0.0003, 0.99).astype(np.float32),
+        raw_spread=raw_spread.astype(np.float32),
+        doubt=doubt.astype(np.float32),
+        healthy=healthy,
+        visitor=np.array([disease.group == "healthy" for disease in diseases]),
         listed=listed,
         result=result.astype(np.float32),
         odds=odds,
@@ -235,7 +251,7 @@ def _order(schema: FeatureSchema) -> tuple[tuple[tuple[int, ...], ...], tuple[tu
     return levels, tuple(tuple(found) for found in children)
 
 
-def _own(chance: F64, depth: tuple[tuple[int, ...], ...], children: tuple[tuple[int, ...], ...]) -> F64:
+def own_chances(chance: F64, depth: tuple[tuple[int, ...], ...], children: tuple[tuple[int, ...], ...]) -> F64:
     """Chances of arising by itself; raises `chance` in place where the kinds of a finding ask for more."""
     own = chance.copy()
     for level in depth[1:]:

@@ -1,0 +1,1 @@
+"""What was trained, and what is in use: MLflow tracking and the registry of model bundles."""
