@@ -24,9 +24,7 @@ app = typer.Typer(
 @app.command("list")
 def list_versions(mlflow: MlflowOption = None) -> None:
     """All versions, oldest first, with their aliases and figures."""
-    from rich.console import Console  # noqa: PLC0415 - listing the commands stays quick
-    from rich.table import Table  # noqa: PLC0415
-
+    # Late: listing the commands stays quick.
     from training.registry.store import RegistryUnavailable, Store  # noqa: PLC0415
     from training.registry.versions import versions  # noqa: PLC0415
 
@@ -37,18 +35,15 @@ def list_versions(mlflow: MlflowOption = None) -> None:
     if not found:
         typer.echo("No version is registered yet: `cds-server train` makes the first.")
         return
-    shown = Table("version", "alias", "bundle", "trained", "top-1", "critical recall", "knowledge")
+    wide = max(len(one.bundle) for one in found)
+    typer.echo(f"{'':>4}  {'alias':<21}  {'bundle':<{wide}}  trained           top-1   recall  knowledge")
     for one in found:
-        shown.add_row(
-            str(one.number),
-            ", ".join(one.aliases),
-            one.bundle,
-            f"{one.created:%Y-%m-%d %H:%M}",
-            one.tags.get("top1", ""),
-            one.tags.get("critical_recall", ""),
-            one.tags.get("knowledge", "")[:12],
+        tags = one.tags
+        typer.echo(
+            f"{one.number:>4}  {', '.join(one.aliases):<21}  {one.bundle:<{wide}}  "
+            f"{one.created:%Y-%m-%d %H:%M}  {tags.get('top1', ''):<6}  "
+            f"{tags.get('critical_recall', ''):<6}  {tags.get('knowledge', '')[:12]}"
         )
-    Console().print(shown)
 
 
 @app.command()

@@ -12,7 +12,7 @@ from models.common.members import COMPLAINT_PLACE, TEXTBOOK_LIMIT
 from training.simulation.population import CASE_MIX, case_weights
 from training.simulation.recording import VISITOR_COMPLAINT
 from training.simulation.rows import Rows
-from training.simulation.tables import VISITORS, F32, F64, Tables
+from training.simulation.tables import F32, F64, VISITORS, Tables
 
 FLOOR = 0.002
 """A finding that a disease file leaves out is not impossible: no likelihood ratio goes below this over the

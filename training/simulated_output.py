@@ -11,10 +11,12 @@ import msgspec
 from rich.console import Console
 
 from models.assessment import SEVERITIES
+from models.knowledge.schema import Disease
 from training.datasets.context import DatasetContext
-from training.datasets.progress import bars
-from training.datasets.simulated import export_simulated
+from training.datasets.export import export_ndjson
+from training.datasets.progress import Bar, bars
 from training.ensemble.cohort import Simulator
+from training.simulation.bundles import Resource
 
 LINES = (".ndjson", ".jsonl")
 _SHOWN = 10
@@ -26,21 +28,30 @@ def write_fhir(simulator: Simulator, count: int, seed: int, out: Path, console: 
     A file ending in ``.ndjson`` gets one Bundle a line (without the diagnosis, as a caller would send
     them), a folder a bulk export by resource type with diagnoses.  Raises `OSError`.
     """
-    if out.suffix not in LINES:
-        labels = DatasetContext(simulator.builder, simulator.knowledge).labels
-        return sum(export_simulated(simulator, labels, count, seed, out).values())
-    out.parent.mkdir(parents=True, exist_ok=True)
-    total = 0
-    with bars(console) as shown, out.open("wb") as file:
-        bar = shown.start("Writing FHIR", count)
-        done = 0
-        for patients, recorded in simulator.batches(count, seed):
-            for bundle in simulator.writer.bundles(patients, recorded, done):
+    with bars(console) as shown:
+        visits = _visits(simulator, count, seed, shown.start("Writing FHIR", count))
+        if out.suffix not in LINES:
+            labels = DatasetContext(simulator.builder, simulator.knowledge).labels
+            return sum(export_ndjson(visits, out, labels=labels).values())
+        out.parent.mkdir(parents=True, exist_ok=True)
+        total = 0
+        with out.open("wb") as file:
+            for bundle, _, _ in visits:
                 file.write(msgspec.json.encode(bundle) + b"\n")
                 total += len(bundle["entry"])
-                bar.advance()
-            done += len(patients)
-    return total
+        return total
+
+
+def _visits(
+    simulator: Simulator, count: int, seed: int, bar: Bar
+) -> Iterator[tuple[Resource, Disease, bool | None]]:
+    done = 0
+    for patients, recorded in simulator.batches(count, seed):
+        bundles = simulator.writer.bundles(patients, recorded, done)
+        for row, bundle in enumerate(bundles):
+            yield bundle, simulator.knowledge.diseases[patients.disease[row]], bool(patients.immediate[row])
+            bar.advance()
+        done += len(patients)
 
 
 def count_patients(simulator: Simulator, count: int, seed: int, console: Console | None) -> Iterator[str]:

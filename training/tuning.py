@@ -1,9 +1,10 @@
 """Searches the settings of the ensemble with Optuna: resumable, pruned, shared by several processes.
 
 The objective is the mean log loss of the disease pool on patients that neither members nor pool have
-seen (nor their worlds, where the cohort has enough of them), plus a penalty for patients in immediate need who are missed at the policy's threshold.  A trial
-that is worse than the median of the others after a fold is given up.  What a trial proposes depends on
-its number and on what is in the study, not on the process, so one process alone repeats itself.
+seen (nor their worlds, where the cohort has enough of them), plus a penalty for patients in immediate
+need who are missed at the policy's threshold.  A trial that is worse than the median of the others after
+a fold is given up.  What a trial proposes depends on its number and on what is in the study, not on the
+process, so one process alone repeats itself.
 """
 
 import warnings

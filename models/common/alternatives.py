@@ -39,7 +39,8 @@ def counterfactuals(
 ) -> tuple[Counterfactual, ...]:
     """The leading disease's probability if one of the facts that speak for it most were otherwise.
 
-    A measurement is imagined at the normal of the patient's age and sex, a finding as not mentioned.  `amounts` [facts, 1] are the contributions to the leading disease.
+    A measurement is imagined at the normal of the patient's age and sex, a finding as not mentioned.
+    `amounts` [facts, 1] are the contributions to the leading disease.
     """
     disease = int(target[0])
     name = engine.diseases[disease].id

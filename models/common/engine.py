@@ -35,7 +35,7 @@ from models.rules.facts import fact_of
 LISTED_AT_LEAST, LISTED_AT_MOST = 15, 40
 """Diseases listed; between these, those that are at least `LISTED_PROBABILITY` probable or in the set."""
 LISTED_PROBABILITY = 0.005
-EXPLAINED = 4
+EXPLAINED = 3
 """Diseases whose facts are worked out."""
 IMMEDIATE = "immediate-attention"
 
@@ -76,6 +76,7 @@ class CommonEngine:
     ) -> None:
         self.reader = FeatureReader(schema, ontology)
         self.diseases = tuple(diseases)
+        self._codings = [disease.codings for disease in diseases]
         reader = self.reader
         places = Places(
             reader.at_risks,
@@ -105,9 +106,7 @@ class CommonEngine:
         facts, owner = self._facts(features)
         grouped = _regroup(outcome, owner)
         amounts, baseline = self.ensemble.explain(grouped, len(facts), shown, immediate=True)
-        predictions = tuple(
-            [self._prediction(outcome, int(d), place, in_set, baseline) for place, d in enumerate(listed)]
-        )
+        predictions = self._predictions(outcome, listed, in_set, baseline.tolist())
         similarity = self._similarity(features, outcome)
         best = order[:1]
         return Differential(
@@ -134,28 +133,40 @@ class CommonEngine:
         wanted = int(((probability >= LISTED_PROBABILITY) | in_set[order]).sum())
         return order[: min(max(wanted, LISTED_AT_LEAST), LISTED_AT_MOST)]
 
-    def _prediction(
+    def _predictions(
         self,
         outcome: Outcome,
-        number: int,
-        place: int,
+        listed: NDArray[np.intp],
         in_set: NDArray[np.bool_],
-        baseline: NDArray[np.float64],
-    ) -> Prediction:
-        disease = self.diseases[number]
-        return Prediction(
-            disease.id,
-            disease.en,
-            float(outcome.disease[number]),
-            disease.codings,
-            "",
-            disease.es,
-            float(outcome.margins[number]),
-            float(baseline[place]) if place < EXPLAINED else float(outcome.margins[number]),
-            bool(in_set[number]),
-            disease.immediate,
-            disease.recommend,
+        baseline: list[float],
+    ) -> tuple[Prediction, ...]:
+        """The diseases listed; those whose facts are not worked out have no baseline but their score."""
+        found = []
+        rows = zip(
+            listed.tolist(),
+            outcome.disease[listed].tolist(),
+            outcome.margins[listed].tolist(),
+            in_set[listed].tolist(),
+            strict=True,
         )
+        for place, (number, probability, score, inside) in enumerate(rows):
+            disease = self.diseases[number]
+            found.append(
+                Prediction(
+                    disease.id,
+                    disease.en,
+                    probability,
+                    self._codings[number],
+                    "",
+                    disease.es,
+                    score,
+                    baseline[place] if place < EXPLAINED else score,
+                    inside,
+                    disease.immediate,
+                    disease.recommend,
+                )
+            )
+        return tuple(found)
 
     def _facts(self, features: Features) -> tuple[list[Fact], NDArray[np.int32]]:
         """The clinical facts, and the fact of each item: what one resource says is one fact."""
@@ -191,11 +202,9 @@ class CommonEngine:
     ) -> tuple[Contribution, ...]:
         found: list[Contribution] = []
         targets = [*[self.diseases[int(d)].id for d in shown], IMMEDIATE]
-        for column, target in enumerate(targets):
-            amount = amounts[:, column]
-            for row in np.argsort(-np.abs(amount), kind="stable"):
-                if amount[row] != 0.0:
-                    found.append(Contribution(target, facts[int(row)], float(amount[row])))
+        orders = np.argsort(-np.abs(amounts), axis=0, kind="stable").T.tolist()
+        for target, column, order in zip(targets, amounts.T.tolist(), orders, strict=True):
+            found += [Contribution(target, facts[row], column[row]) for row in order if column[row] != 0.0]
         return tuple(found)
 
     def _similarity(self, features: Features, outcome: Outcome) -> float:
@@ -228,6 +237,8 @@ def _regroup(outcome: Outcome, owner: NDArray[np.int32]) -> Outcome:
         outcome,
         owner=np.where(outcome.owner >= 0, owner[outcome.owner], -1).astype(np.int32),
         evidence=replace(
-            evidence, items=owner[evidence.items], measured_items=owner[evidence.measured_items]
+            evidence,
+            items=owner[evidence.items].astype(np.intp),
+            measured_items=owner[evidence.measured_items].astype(np.intp),
         ),
     )

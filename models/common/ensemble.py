@@ -61,8 +61,7 @@ class Outcome:
     values: F32
     owner: NDArray[np.int32]
     hidden: F32
-    boosted_step: NDArray[np.int32]
-    forest_step: NDArray[np.int32]
+    step: NDArray[np.int32]
     forest_share: F32
 
 
@@ -74,28 +73,43 @@ class Ensemble:
         self.places = places
         self._likelihood = Likelihood.of(arrays)
         self._network = Network.of(arrays)
-        self._boosted = Trees.of(arrays, "boosted")
-        self._column = arrays["boosted.column"].astype(np.int32)
-        self._value = arrays["boosted.value"].astype(np.float64)
-        self._base = arrays["boosted.base"].astype(np.float64)
-        self._forest = Trees.of(arrays, "forest")
-        self._forest_first = int(arrays["forest.first"])
-        self._forest_start = arrays["forest.start"].astype(np.int64)
-        self._forest_column = arrays["forest.column"].astype(np.int32)
-        self._forest_share = arrays["forest.share"].astype(np.float32)
+        self._join(arrays)
         self._usual = arrays["forest.usual"].astype(np.float64)
         self._bias = np.array(stack.disease_bias)
         self._severity_bias = np.array(stack.severity_bias)
         self._mix = severity_mix
         self.count = len(self._bias)
         self.width = self.count + SEVERITY_COUNT + 1
+
+    def _join(self, arrays: Arrays) -> None:
+        """Boosted trees and forest over one numbering of nodes, with what their leaves hold."""
+        boosted, forest = Trees.of(arrays, "boosted"), Trees.of(arrays, "forest")
+        trees, mine, theirs = boosted.with_others(forest)
+        self._trees = trees
+        self._boosted_count = len(boosted.roots)
+        self._forest_count = len(forest.roots)
+        self._column = arrays["boosted.column"].astype(np.int32)
+        self._base = arrays["boosted.base"].astype(np.float64)
+        width = len(self._base)
+        self._value = np.zeros(len(trees.left))
+        self._value[mine] = arrays["boosted.value"]
+        # Leaf distributions of the forest, dense; `_leaf` finds the row of a node.
+        first = int(arrays["forest.first"])
+        start = arrays["forest.start"].astype(np.int64)
+        self._leaf = np.zeros(len(trees.left), dtype=np.int32)
+        self._leaf[theirs[first:]] = np.arange(len(start) - 1, dtype=np.int32)
+        self._share = np.zeros((len(start) - 1, width), dtype=np.float32)
+        rows = np.repeat(np.arange(len(start) - 1), np.diff(start))
+        self._share[rows, arrays["forest.column"].astype(np.int64)] = arrays["forest.share"]
         order = np.argsort(self._column, kind="stable")
-        starts = np.searchsorted(self._column[order], np.arange(self.width + 1))
+        starts = np.searchsorted(self._column[order], np.arange(width + 1))
         # The trees of each output: the slices that explanations need.
-        self._slices = [order[starts[c] : starts[c + 1]] for c in range(self.width)]
-        self._boosted_feature = _feature_of_node(self._boosted)
-        self._forest_feature = _feature_of_node(self._forest)
-        self._features = len(self._boosted.starts) - 1
+        self._slices = [trees.roots[order[starts[c] : starts[c + 1]]] for c in range(width)]
+        self._forest_roots = trees.roots[self._boosted_count :]
+        self._feature = np.full(len(trees.left), len(trees.starts) - 2, dtype=np.int32)
+        lengths = np.diff(trees.starts)
+        self._feature[: trees.starts[-1]] = np.repeat(np.arange(len(lengths)), lengths)
+        self._features = len(trees.starts) - 1
 
     @classmethod
     def of(cls, arrays: Arrays, stack: dict[str, Any], places: Places, severity_mix: F64) -> "Ensemble":
@@ -111,11 +125,11 @@ class Ensemble:
         likelihood = self._likelihood.margins(evidence)
         hidden = self._network.hidden(index, values)
         network = self._network.output(hidden)
-        boosted_step = self._boosted.steps(index, values)
-        leaves = self._boosted.leaves(boosted_step)
-        boosted = self._base + np.bincount(self._column, self._value[leaves], minlength=self.width)
-        forest_step = self._forest.steps(index, values)
-        share = self._shares(self._forest.leaves(forest_step))
+        step = self._trees.steps(index, values)
+        leaves = self._trees.leaves(step)
+        grown = self._value[leaves[: self._boosted_count]]
+        boosted = self._base + np.bincount(self._column, grown, minlength=self.width)
+        share = self._shares(leaves[self._boosted_count :])
         floor = stack.forest_floor
         forest = np.log(share[:-1] + floor) - self._usual[:-1]
         one, two, three, four = stack.disease
@@ -156,17 +170,13 @@ class Ensemble:
             values,
             np.array(features.owner, dtype=np.int32),
             hidden,
-            boosted_step,
-            forest_step,
+            step,
             share,
         )
 
     def _shares(self, leaves: NDArray[np.int32]) -> F32:
         """Mean leaf distribution of the forest [C]."""
-        leaf = leaves - self._forest_first
-        entries, _ = _spans(self._forest_start, leaf)
-        total = np.bincount(self._forest_column[entries], self._forest_share[entries], minlength=self.width)
-        return np.asarray(total / len(leaves), dtype=np.float32)
+        return np.asarray(self._share[self._leaf[leaves]].mean(axis=0))
 
     def explain(
         self, outcome: Outcome, facts: int, columns: NDArray[np.intp], immediate: bool
@@ -183,10 +193,7 @@ class Ensemble:
         still_index, still_values = outcome.index[resting], outcome.values[resting]
         by_feature = np.full(self._features, -1, dtype=np.int32)
         by_feature[outcome.index] = owner
-        trees, tree_base = self._explain_boosted(
-            outcome, facts, asked, by_feature, (still_index, still_values)
-        )
-        forest, forest_base = self._explain_forest(
+        trees, tree_base, forest, forest_base = self._explain_trees(
             outcome, facts, asked, by_feature, (still_index, still_values)
         )
         net, net_base = self._explain_network(outcome, facts, asked, (still_index, still_values))
@@ -211,70 +218,49 @@ class Ensemble:
         )
         return total, baseline
 
-    def _explain_boosted(
+    def _explain_trees(
         self,
         outcome: Outcome,
         facts: int,
         asked: NDArray[np.intp],
         owner: NDArray[np.int32],
         still: tuple[NDArray[np.int32], F32],
-    ) -> tuple[F64, F64]:
-        slices = [self._slices[column] for column in asked]
-        numbers = np.concatenate(slices)
-        which = np.repeat(np.arange(len(asked)), [len(part) for part in slices])
-        without = self._boosted.steps(*still)
-        found = reach(
-            self._boosted,
-            self._boosted.roots[numbers],
-            outcome.boosted_step,
-            without,
-            owner[self._boosted_feature],
-            facts,
-        )
-        values = np.zeros((len(found.leaf), len(asked)))
-        values[np.arange(len(found.leaf)), which[found.tree]] = self._value[found.leaf]
-        resting = self._value[self._boosted.leaves(without, numbers)]
-        base = self._base[asked] + np.bincount(which, resting, minlength=len(asked))
-        return found.shapley(values), base
+    ) -> tuple[F64, F64, F64, F64]:
+        """Exact Shapley values [facts, columns] and baselines of the boosted trees and of the forest.
 
-    def _explain_forest(
-        self,
-        outcome: Outcome,
-        facts: int,
-        asked: NDArray[np.intp],
-        owner: NDArray[np.int32],
-        still: tuple[NDArray[np.int32], F32],
-    ) -> tuple[F64, F64]:
-        """Exact Shapley values of the shares; the logarithm's change is divided in their proportion."""
-        without = self._forest.steps(*still)
-        found = reach(
-            self._forest,
-            self._forest.roots,
-            outcome.forest_step,
-            without,
-            owner[self._forest_feature],
-            facts,
-        )
-        entries, leaf = _spans(self._forest_start, found.leaf - self._forest_first)
-        place = np.full(self.width, -1, dtype=np.int64)
-        place[asked] = np.arange(len(asked))
-        column = place[self._forest_column[entries]]
-        wanted = column >= 0
-        values = np.zeros((len(found.leaf), len(asked)))
-        values[leaf[wanted], column[wanted]] = self._forest_share[entries[wanted]]
-        shares = found.shapley(values) / len(self._forest.roots)
-        now = outcome.forest_share[asked].astype(np.float64)
-        rest = self._shares(self._forest.leaves(without))[asked].astype(np.float64)
+        Of the forest they are those of the shares; the change of the logarithm is divided in their
+        proportion.
+        """
+        slices = [self._slices[column] for column in asked]
+        which = np.repeat(np.arange(len(asked)), [len(part) for part in slices])
+        roots = np.concatenate([*slices, self._forest_roots])
+        without = self._trees.steps(*still)
+        found = reach(self._trees, roots, outcome.step, without, owner[self._feature], facts)
+        boosted = np.flatnonzero(found.tree < len(which))
+        grown = np.flatnonzero(found.tree >= len(which))
+        columns = len(asked)
+        values = np.zeros((len(found.leaf), 2 * columns))
+        values[boosted, which[found.tree[boosted]]] = self._value[found.leaf[boosted]]
+        values[grown, columns:] = self._share[self._leaf[found.leaf[grown]][:, None], asked]
+        amounts = found.shapley(values)
+        leaves = self._trees.leaves(without, roots)
+        resting = self._value[leaves[: len(which)]]
+        base = self._base[asked] + np.bincount(which, resting, minlength=columns)
+        rest = self._shares(leaves[len(which) :])[asked].astype(np.float64)
+        slope, forest_base = self._log_of_share(outcome.forest_share[asked].astype(np.float64), rest, asked)
+        return amounts[:, :columns], base, amounts[:, columns:] / self._forest_count * slope, forest_base
+
+    def _log_of_share(self, now: F64, rest: F64, asked: NDArray[np.intp]) -> tuple[F64, F64]:
+        """How a change of each share changes what the pool reads of it, and the resting state of that."""
         floor = self.stack.forest_floor
         high, low = np.log(now + floor), np.log(rest + floor)
         if asked[-1] == self.width - 1:
             high[-1] -= math.log(1 - now[-1] + floor)
             low[-1] -= math.log(1 - rest[-1] + floor)
         change = now - rest
-        slope = np.divide(high - low, change, out=np.zeros_like(change), where=np.abs(change) > 1e-9)
-        # The rest of a change that shares do not explain (rounding) is none.
-        base = low + (high - low) * (np.abs(change) <= 1e-9)
-        return shares * slope, base - self._usual[asked]
+        still = np.abs(change) <= 1e-9
+        slope = np.divide(high - low, change, out=np.zeros_like(change), where=~still)
+        return slope, low + (high - low) * still - self._usual[asked]
 
     def _explain_network(
         self,
@@ -290,23 +276,6 @@ class Ensemble:
         total = np.zeros((facts, len(asked)))
         np.add.at(total, outcome.owner[moved], shares)
         return total, network.output(resting)[asked].astype(np.float64)
-
-
-def _feature_of_node(trees: Trees) -> NDArray[np.int32]:
-    """The feature each node asks [N]; leaves are given the last one, which nobody asks of a leaf."""
-    feature = np.full(len(trees.left), len(trees.starts) - 2, dtype=np.int32)
-    lengths = np.diff(trees.starts)
-    feature[: trees.starts[-1]] = np.repeat(np.arange(len(lengths)), lengths)
-    return feature
-
-
-def _spans(start: NDArray[np.int64], rows: NDArray[np.int32]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The entries of some rows of a sparse table, and for each the number of its row among them."""
-    begins, ends = start[rows], start[rows + 1]
-    lengths = ends - begins
-    offsets = np.cumsum(lengths) - lengths
-    entries = np.arange(lengths.sum()) + np.repeat(begins - offsets, lengths)
-    return entries, np.repeat(np.arange(len(rows)), lengths)
 
 
 def _softmax(margins: F64) -> F64:

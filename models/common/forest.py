@@ -20,7 +20,6 @@ F32 = NDArray[np.float32]
 I32 = NDArray[np.int32]
 U64 = NDArray[np.uint64]
 _LONGEST = 64
-_BIT = np.uint64(1) << np.arange(64, dtype=np.uint64)
 
 
 def _shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -73,6 +72,32 @@ class Trees:
             int(get("depth")),
         )
 
+    def with_others(self, others: "Trees") -> tuple["Trees", I32, I32]:
+        """Both sets of trees over one numbering of nodes, and the new number of each of their nodes.
+
+        Walking them together costs little more than walking the larger set alone.
+        """
+        features = len(self.starts) - 1
+        asked = np.concatenate([_asked(self, features), _asked(others, features)])
+        order = np.argsort(asked, kind="stable")
+        place = np.empty(len(order), dtype=np.int32)
+        place[order] = np.arange(len(order), dtype=np.int32)
+        mine, theirs = place[: len(self.left)], place[len(self.left) :]
+
+        def joined(one: I32, other: I32) -> I32:
+            return np.concatenate([mine[one], theirs[other]])[order]
+
+        both = Trees(
+            np.concatenate([mine[self.roots], theirs[others.roots]]),
+            np.searchsorted(asked[order], np.arange(features + 1)).astype(np.int32),
+            np.concatenate([self.threshold, others.threshold])[order],
+            joined(self.left, others.left),
+            joined(self.right, others.right),
+            joined(self.still, others.still),
+            max(self.depth, others.depth),
+        )
+        return both, mine, theirs
+
     def steps(self, index: I32, values: F32) -> I32:
         """Where each node sends a patient [N] of whom only the features `index` are known."""
         step = self.still.copy()
@@ -85,12 +110,19 @@ class Trees:
         step[touched] = np.where(goes_left, self.left[touched], self.right[touched])
         return step
 
-    def leaves(self, step: I32, numbers: NDArray[np.intp] | None = None) -> I32:
-        """The leaf of each tree [T], or of some trees."""
-        node = self.roots if numbers is None else self.roots[numbers]
+    def leaves(self, step: I32, roots: I32 | None = None) -> I32:
+        """The leaf of each tree [T], or of the trees with some roots."""
+        node = self.roots if roots is None else roots
         for _ in range(self.depth):
             node = step[node]
         return node
+
+
+def _asked(trees: Trees, leaf: int) -> I32:
+    """The feature each node asks [N]; `leaf` for leaves."""
+    asked = np.full(len(trees.left), leaf, dtype=np.int32)
+    asked[: trees.starts[-1]] = np.repeat(np.arange(leaf, dtype=np.int32), np.diff(trees.starts))
+    return asked
 
 
 @dataclass(frozen=True)
@@ -130,49 +162,50 @@ def reach(trees: Trees, roots: I32, with_facts: I32, without: I32, owner: I32, p
         owner: the fact that owns the feature of each node [N], -1 for none (there both steps agree).
         players: number of facts P.
     """
-    node = roots
-    tree = np.arange(len(node), dtype=np.int32)
-    words = max(1, (players + 63) // 64)
-    needs = np.zeros((len(node), words), dtype=np.uint64)
-    spoils = np.zeros((len(node), words), dtype=np.uint64)
-    done: list[tuple[I32, I32, U64, U64]] = []
-    while True:
-        seen, unseen = with_facts[node], without[node]
-        closed = seen == node
-        if closed.any():
-            done.append((node[closed], tree[closed], needs[closed], spoils[closed]))
-            open_ = np.flatnonzero(~closed)
-            if not len(open_):
-                break
-            node, tree, needs, spoils = node[open_], tree[open_], needs[open_], spoils[open_]
-            seen, unseen = seen[open_], unseen[open_]
-        different = np.flatnonzero(seen != unseen)
-        if not len(different):
-            node = seen
-            continue
-        fact = owner[node[different]]
-        word, bit = fact >> 6, _BIT[fact & 63]
-        # A fact already asked for is seen, one already excluded is not; another one divides the way.
-        barred = (spoils[different, word] & bit) != 0
-        asked = (needs[different, word] & bit) != 0
-        node = seen.copy()
-        node[different[barred]] = unseen[different[barred]]
-        splits = np.flatnonzero(~(barred | asked))
-        if not len(splits):
-            continue
-        rows, word, bit = different[splits], word[splits], bit[splits]
-        more_spoils = spoils[rows]
-        more_spoils[np.arange(len(rows)), word] |= bit
-        more_needs = needs[rows]
-        needs[rows, word] |= bit
-        node = np.concatenate([node, unseen[rows]])
-        tree = np.concatenate([tree, tree[rows]])
-        needs = np.concatenate([needs, more_needs])
-        spoils = np.concatenate([spoils, more_spoils])
+    # A few hundred leaves of a few steps each: plain integers walk them faster than arrays would.
+    seen_at, unseen_at, owner_at = with_facts.data, without.data, owner.data
+    leaves: list[int] = []
+    tree: list[int] = []
+    needs: list[int] = []
+    spoils: list[int] = []
+    waiting: list[tuple[int, int, int]] = []
+    for number, root in enumerate(roots.tolist()):
+        waiting.append((root, 0, 0))
+        while waiting:
+            node, asked, barred = waiting.pop()
+            while True:
+                seen, unseen = seen_at[node], unseen_at[node]
+                if seen == unseen:
+                    if seen == node:
+                        break
+                    node = seen
+                    continue
+                fact = 1 << owner_at[node]
+                # A fact already asked for is seen, one already excluded is not; another divides the way.
+                if barred & fact:
+                    node = unseen
+                    continue
+                if not asked & fact:
+                    waiting.append((unseen, asked, barred | fact))
+                    asked |= fact
+                node = seen
+            leaves.append(node)
+            tree.append(number)
+            needs.append(asked)
+            spoils.append(barred)
     return Reached(
-        np.concatenate([part[0] for part in done]),
-        np.concatenate([part[1] for part in done]),
-        np.concatenate([part[2] for part in done]),
-        np.concatenate([part[3] for part in done]),
+        np.array(leaves, dtype=np.int32),
+        np.array(tree, dtype=np.int32),
+        _words(needs, players),
+        _words(spoils, players),
         players,
     )
+
+
+def _words(sets: list[int], players: int) -> U64:
+    """Sets of facts as words of 64 bits [M, words]."""
+    words = max(1, (players + 63) // 64)
+    if words == 1:
+        return np.array(sets, dtype=np.uint64)[:, None]
+    data = b"".join([each.to_bytes(8 * words, "little") for each in sets])
+    return np.frombuffer(data, dtype="<u8").reshape(len(sets), words).astype(np.uint64)

@@ -43,8 +43,8 @@ class Likelihood:
 
     `table` stacks, from the starts `at`: findings present and denied [V, D] each, risks said and denied
     [R, D], results positive and negative [K, D], sex [3, D] (male, unknown, female), pregnancy [3, D],
-    naming a complaint [1, D], and the prior by setting and age band [2 (bands + 1), D] (last of each: unknown age).  `mean`, `precision`
-    and `offset` [A, D] are of the distances of measurements from normal.
+    naming a complaint [1, D], and the prior by setting and age band [2 (bands + 1), D] (last of each:
+    unknown age).  `mean`, `precision` and `offset` [A, D] are of measurements' distances from normal.
     """
 
     table: F32

@@ -1,8 +1,8 @@
 """A site trains the ensemble again on its own records, and the running server takes it up."""
 
-import dataclasses
 import os
 import time
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import httpx
 import msgspec
 import numpy as np
 import pytest
+from bundle_helpers import tiny_bundle
 from fhir_standin import serving
 from retraining_support import KEY, NOW, TINY, TRUSTED, key_files, small_context, small_simulator
 
@@ -28,8 +29,18 @@ from training.evaluation.predictions import load_heldout
 from training.evaluation.run import Plan as EvaluationPlan
 from training.evaluation.run import evaluate
 from training.pipeline import Outcome, Plan, run_training
+from training.registry.log import log_files
 from training.registry.store import RegistryUnavailable, Store
-from training.registry.versions import MODEL, VersionUnknown, find, promote, versions
+from training.registry.versions import (
+    BUNDLE,
+    Version,
+    VersionUnknown,
+    find,
+    next_version,
+    promote,
+    register,
+    versions,
+)
 
 DATASET_KEY = b"a key of the tests, long enough"
 
@@ -38,6 +49,14 @@ DATASET_KEY = b"a key of the tests, long enough"
 def store(tmp_path: Path) -> Store:
     """An embedded MLflow store of the test's own."""
     return Store.open(directory=tmp_path / "mlflow")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Store, Outcome]:
+    """A store and a finished run in it, for tests that only look."""
+    directory = tmp_path_factory.mktemp("done")
+    found = Store.open(directory=directory / "mlflow")
+    return found, run_training(plan(directory / "bundle"), small_simulator(), found)
 
 
 def plan(out: Path, **changes: Any) -> Plan:
@@ -54,8 +73,8 @@ def records(folder: Path, count: int, *, triaged: bool = True) -> Path:
     else:
         [(patients, recorded)] = simulator.batches(count, 99)
         diseases = [simulator.knowledge.diseases[number] for number in patients.disease]
-        bundles = simulator.writer.bundles(patients, recorded)
-        export_ndjson(bundles, export, diseases=diseases, labels=context.labels)
+        visits = zip(simulator.writer.bundles(patients, recorded), diseases, repeat(None), strict=False)
+        export_ndjson(visits, export, labels=context.labels)
     target = folder / "dataset"
     build_from_ndjson(export, target, context, created=NOW, key=DATASET_KEY)
     return target
@@ -106,7 +125,6 @@ def test_a_retraining_from_exported_records_goes_live_without_a_restart(
     # The records were learned from, and the figures on them are kept apart from the simulated ones.
     assert second.figures["top1"] > 0.6
     assert second.figures["real.top1"] > 0.6
-    assert "1 patients" not in second.bundle.model_card
     assert (
         "900 SIMULATED PATIENTS and 700 patients of a dataset (fhir-bulk-export)" in second.bundle.model_card
     )
@@ -131,17 +149,16 @@ def answered_by(client: httpx.Client) -> str:
     return str(next(value for value in told.values() if value and value.startswith("common-")))
 
 
-def test_the_same_run_twice_gives_the_same_bundle(store: Store, tmp_path: Path) -> None:
-    found = [
-        run_training(plan(tmp_path / name, version="7.0.0"), small_simulator(), store) for name in ("a", "b")
-    ]
-    assert found[0].figures == found[1].figures
-    assert found[0].bundle.id == found[1].bundle.id
-    assert found[0].bundle.manifest.files == found[1].bundle.manifest.files
+def test_the_same_run_twice_gives_the_same_bundle(done: tuple[Store, Outcome], tmp_path: Path) -> None:
+    store, first = done
+    second = run_training(plan(tmp_path / "b", version="1.0.0"), small_simulator(), store)
+    assert second.figures == first.figures
+    assert second.bundle.manifest.files == first.bundle.manifest.files
+    assert second.bundle.id == first.bundle.id
 
 
-def test_everything_about_a_run_is_kept(store: Store, tmp_path: Path) -> None:
-    outcome = run_training(plan(tmp_path / "b"), small_simulator(), store)
+def test_everything_about_a_run_is_kept(done: tuple[Store, Outcome], tmp_path: Path) -> None:
+    store, outcome = done
     run = store.client.get_run(outcome.version.run)
     assert run.info.status == "FINISHED"
     params = run.data.params
@@ -181,8 +198,8 @@ def test_everything_about_a_run_is_kept(store: Store, tmp_path: Path) -> None:
     assert again["internal"]["figures"] == outcome.report["internal"]["figures"]
 
 
-def test_the_card_says_what_a_clinician_must_know(store: Store, tmp_path: Path) -> None:
-    outcome = run_training(plan(tmp_path / "b"), small_simulator(), store)
+def test_the_card_says_what_a_clinician_must_know(done: tuple[Store, Outcome]) -> None:
+    _, outcome = done
     card = outcome.bundle.model_card
     assert "1,500 SIMULATED PATIENTS" in card
     assert "$" not in card.replace("$assess", "")
@@ -200,7 +217,7 @@ def test_the_card_says_what_a_clinician_must_know(store: Store, tmp_path: Path) 
     assert outcome.bundle.manifest.metrics["internal.figures.top1"] == outcome.figures["top1"]
 
 
-def test_records_that_tell_neither_triage_nor_enough_rules_still_train(store: Store, tmp_path: Path) -> None:
+def test_records_that_tell_no_triage_level_still_train(store: Store, tmp_path: Path) -> None:
     dataset = records(tmp_path, 1000, triaged=False)
     config = msgspec.structs.replace(TINY, patients=0)
     outcome = run_training(plan(tmp_path / "b", config=config, datasets=(dataset,)), small_simulator(), store)
@@ -251,22 +268,31 @@ def test_a_part_without_patients_is_named(tmp_path: Path, store: Store) -> None:
 
 
 def test_a_bundle_of_another_signer_is_not_promoted(store: Store, tmp_path: Path) -> None:
-    outcome: Outcome = run_training(plan(tmp_path / "b"), small_simulator(), store)
-    again = dataclasses.replace(plan(tmp_path / "c"), version=None)
-    newer = run_training(again, small_simulator(), store)
-    assert (outcome.bundle.manifest.version, newer.bundle.manifest.version) == ("1.0.0", "1.1.0")
+    assert next_version(store) == "1.0.0"
+    made = [tiny(store, tmp_path / name, version) for name, version in (("a", "1.0.0"), ("b", "1.1.0"))]
+    (first, first_id), (newer, newer_id) = made
+    assert next_version(store) == "1.2.0"
+    assert (first.aliases, newer.aliases) == (("challenger", "champion"), ("challenger",))
     with pytest.raises(BundleSignatureInvalid, match="not trusted here"):
-        promote(store, newer.version, tmp_path / "live", (), now=NOW)
+        promote(store, newer, tmp_path / "live", (), now=NOW)
     assert not (tmp_path / "live").exists()
-    assert find(store, "champion").number == outcome.version.number
-    # An archive for a server that is given one.
-    promote(store, newer.version, tmp_path / "live.zip", TRUSTED, now=NOW)
-    assert load_bundle(tmp_path / "live.zip", TRUSTED).id == newer.bundle.id
-    tags = store.client.get_model_version(MODEL, str(newer.version.number)).tags
-    assert tags["promoted"] == NOW.isoformat()
+    assert find(store, "champion").bundle == first_id
+    # An archive, for a server that is given one.
+    live = tmp_path / "live.zip"
+    promote(store, newer, live, TRUSTED, now=NOW)
+    assert load_bundle(live, TRUSTED).id == newer_id
+    assert find(store, "champion").tags["promoted"] == NOW.isoformat()
     # The way back.
-    promote(store, find(store, "1"), tmp_path / "live.zip", TRUSTED, now=NOW)
-    assert find(store, "champion").bundle == outcome.bundle.id
+    promote(store, find(store, "1"), live, TRUSTED, now=NOW)
+    assert find(store, "champion").bundle == load_bundle(live, TRUSTED).id == first_id
+
+
+def tiny(store: Store, path: Path, version: str) -> tuple[Version, str]:
+    """Registers a bundle that no training has made."""
+    bundle = tiny_bundle(path, version, private_key=KEY)
+    with store.run(version, {}) as run:
+        log_files(store, run, path, BUNDLE)
+    return register(store, run, bundle, {}), bundle.id
 
 
 def test_a_store_that_cannot_be_reached_is_named(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ def model_card(facts: CardFacts, report: dict[str, Any]) -> str:
         internal_about=_about(internal),
         internal_table=_table(report["goals"], "internal"),
         external_process=_external_process(external),
+        notes="\n".join(f"- {note}" for note in report["notes"]) or f"- {NOT_MEASURED}",
         external_table=f"{NOT_MEASURED.capitalize()} in this run."
         if external is None
         else _table(report["goals"], "external"),
@@ -118,15 +119,14 @@ def _external_process(external: dict[str, Any] | None) -> str:
     if external is None:
         return (
             "Not part of this run. `cds-server evaluate` measures a bundle on two public development sets "
-            "(379 real emergency visits with expert triage levels, and synthetic presentations) that neither "
-            "knowledge nor training nor any threshold has seen; its report is the place to look."
+            "(real emergency visits with expert triage levels, and synthetic presentations); its report is "
+            "the place to look."
         )
     measured = [f"{name} ({part['n']} cases)" for name, part in external.items() if "n" in part]
     skipped = [f"{name}: {part['skipped']}" for name, part in external.items() if "skipped" in part]
     text = (
-        "By the developers, on development splits of public data that neither knowledge nor training nor any "
-        "threshold has seen: " + (", ".join(measured) or "none") + ". The emergency visits are of two Korean "
-        "departments in 2016-17; the presentations are synthetic. No independent party has validated this "
-        "version, and no site's own data."
+        "By the developers, on development splits of public data: "
+        + (", ".join(measured) or "none")
+        + ". No independent party has validated this version, and it was not validated on any site's own data."
     )
     return text + ("" if not skipped else " Not measured: " + "; ".join(skipped) + ".")

@@ -6,7 +6,7 @@ import msgspec
 class BoostedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """XGBoost, on top of the likelihood's margins.  `rounds` trees for every class."""
 
-    rounds: int = 8
+    rounds: int = 6
     depth: int = 5
     rate: float = 0.3
     subsample: float = 0.7
@@ -14,16 +14,16 @@ class BoostedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     child_weight: float = 2.0
     penalty: float = 2.0
     bins: int = 32
-    severity_rounds: int = 40
-    immediate_rounds: int = 120
+    severity_rounds: int = 30
+    immediate_rounds: int = 100
 
 
 class ForestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The random forest."""
 
-    trees: int = 60
-    leaves: int = 1200
-    depth: int = 14
+    trees: int = 32
+    leaves: int = 800
+    depth: int = 10
     smallest_leaf: int = 4
 
 
@@ -51,7 +51,7 @@ class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `coverage` is the share of patients whose true disease the conformal set holds.
     """
 
-    patients: int = 80_000
+    patients: int = 88_000
     seed: int = 20_261
     folds: int = 5
     reads: int = 6_000

@@ -218,7 +218,7 @@ def fit_network(cohort: Cohort, base: F32, config: EnsembleConfig, classes: int,
                 output[:, -1], torch.from_numpy(labels.immediate[rows].astype(np.float32)), reduction="none"
             )
             optimiser.zero_grad()
-            (loss * torch.from_numpy(weight[rows])).mean().backward()
+            (loss * torch.from_numpy(weight[rows])).mean().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
             schedule.step()
     w2 = second.weight.detach().numpy().T.copy()

@@ -16,7 +16,7 @@ from training.ensemble.train import Trained
 from training.simulation.tables import Tables
 
 CRITICAL = 0.3
-"""Chance of needing attention within minutes, in the gravest grade, from which missing a disease is critical."""
+"""Chance of needing attention within minutes, in the gravest grade, from which a miss is critical."""
 USUAL_POSITIVE = 0.1
 """P(positive test) in a disease that says nothing of the test.  Grade C: set by this project."""
 NOT_ASKED = ("test",)

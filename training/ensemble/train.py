@@ -189,9 +189,7 @@ def _out_of_fold(
     return found
 
 
-def folds_of(
-    cohort: Cohort, config: EnsembleConfig
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+def folds_of(cohort: Cohort, config: EnsembleConfig) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """Stratified by disease, and by whole worlds where there are enough: a fold is of unseen worlds."""
     worlds = world_of(len(cohort))
     labels = cohort.labels.disease

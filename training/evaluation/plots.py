@@ -91,7 +91,8 @@ def roc_and_pr(curves: Mapping[str, Mapping[str, Any]]) -> str:
             pr.plot(grid, curve["pr"], label=name, linewidth=1.2)
         roc.set(xlabel="false-positive rate", ylabel="sensitivity", xlim=(0, 1), ylim=(0, 1.01))
         pr.set(xlabel="sensitivity", ylabel="positive predictive value", xlim=(0, 1), ylim=(0, 1.01))
-        roc.legend(frameon=False, fontsize=8, loc="lower right")
+        if roc.get_legend_handles_labels()[0]:
+            roc.legend(frameon=False, fontsize=8, loc="lower right")
 
     return _draw(draw, 8.4, 3.6)
 

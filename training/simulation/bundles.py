@@ -192,7 +192,7 @@ class Writer:
     def _measurements(self, patients: Patients, recorded: Recorded, row: int) -> Iterator[Resource]:
         schema = self._tables.schema
         column = {place: number for number, place in enumerate(schema.trends)}
-        for place in np.flatnonzero(recorded.measured[row]):
+        for place in np.flatnonzero(recorded.measured[row]).tolist():
             analyte = schema.analytes[place]
             times = [(AT, patients.values[row, place])]
             if place in column:

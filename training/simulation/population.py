@@ -223,8 +223,8 @@ def _findings(
     noise += np.float32(TOGETHER) * feeling
     for d, pairs in tables.finding_pairs.items():
         here = np.flatnonzero(disease == d)
-        for one, other, rho in pairs:
-            noise[here, other] = rho * noise[here, one] + np.sqrt(1 - rho**2) * noise[here, other]
+        for one, also, rho in pairs:
+            noise[here, also] = rho * noise[here, one] + np.sqrt(1 - rho**2) * noise[here, also]
     present = noise < ndtri(np.clip(own, 1e-6, 1 - 1e-6)).astype(np.float32)
     present |= rng.random((count, width), dtype=np.float32) < risks.astype(
         np.float32

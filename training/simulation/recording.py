@@ -67,7 +67,7 @@ def askness(tables: Tables, weight: F64) -> F32:
     spread = given.T @ chance**2 - mean**2
     asked = np.sqrt(np.maximum(spread, 0))
     top = np.sort(asked, axis=1)[:, -12:-11]
-    return np.clip(asked / np.maximum(top, 1e-6), 0, 1).astype(np.float32)
+    return np.asarray(np.clip(asked / np.maximum(top, 1e-6), 0, 1), dtype=np.float32)
 
 
 def record(tables: Tables, patients: Patients, asked: F32, rng: np.random.Generator) -> Recorded:
@@ -147,9 +147,7 @@ def _findings(
     return stated, complaint
 
 
-def _form(
-    tables: Tables, patients: Patients, stated: NDArray[np.int8], rng: np.random.Generator
-) -> None:
+def _form(tables: Tables, patients: Patients, stated: NDArray[np.int8], rng: np.random.Generator) -> None:
     """The answers of a triage form: they are there whatever else is written, so they tell no style."""
     form = rng.random(len(patients)) < np.array(FORM)[patients.setting]
     for key in FORM_ASKS:

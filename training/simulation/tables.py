@@ -87,63 +87,17 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     number = {key: place for place, key in enumerate(schema.findings)}
     analytes = {analyte.key: place for place, analyte in enumerate(schema.analytes)}
     risks = {name: place for place, (name, _) in enumerate(schema.risks)}
-    results = {code: place for place, code in enumerate(schema.results)}
     diseases = knowledge.diseases
-    count, width = len(diseases), len(schema.findings)
     background = np.array([row.background for row in knowledge.findings])
-    omitted = np.array([OMITTED[row.kind] for row in knowledge.findings])
-    chance = np.broadcast_to(background + omitted, (count, GRADES, width)).copy()
-    shift = np.zeros((count, GRADES, len(analytes)))
-    spread = np.zeros((count, GRADES, len(analytes)))
-    for place, analyte in enumerate(schema.analytes):
-        spread[:, :, place] = np.log(analyte.spread) if analyte.log else analyte.spread
-    raw = np.broadcast_to(background, (count, GRADES, width)).copy()
-    doubt = np.zeros((count, width))
-    listed = np.zeros((count, len(analytes)), dtype=bool)
-    result = np.full((count, GRADES, len(results)), np.nan)
-    odds = np.ones((count, len(risks)))
-    pairs: dict[int, tuple[tuple[int, int, float], ...]] = {}
-    for d, disease in enumerate(diseases):
-        last = len(disease.grades) - 1
-        for g in range(GRADES):
-            take = min(g, last)
-            for key, _, value, source in disease.findings:
-                grade = disease.sources[source][0]
-                raw[d, g, number[key]] = _at(value, take)
-                doubt[d, number[key]] = UNCERTAINTY[grade]
-                chance[d, g, number[key]] = _softened(_at(value, take), grade)
-            for key, value, sd, _ in disease.vitals:
-                shift[d, g, analytes[key]] = _at(value, take)
-                spread[d, g, analytes[key]] = max(sd, PAIN_SPREAD) if key == "pain" else sd
-                listed[d, analytes[key]] = True
-            for key, value, sd, _ in disease.labs:
-                place = analytes[key]
-                analyte = schema.analytes[place]
-                middle = (analyte.male + analyte.female) / 2
-                if analyte.log:
-                    shift[d, g, place] = np.log(_at(value, take) / np.sqrt(analyte.male * analyte.female))
-                    spread[d, g, place] = np.log(sd)
-                else:
-                    shift[d, g, place] = _at(value, take) - middle
-                    spread[d, g, place] = sd
-                listed[d, place] = True
-            for code, _, value, _ in disease.results:
-                result[d, g, results[code]] = _at(value, take)
-        for risk, ratio, _ in disease.risks:
-            odds[d, risks[risk]] = ratio
-        found = [
-            (number[one], number[other], rho)
-            for one, other, rho in disease.correlations
-            if one in number and other in number
-        ]
-        if found:
-            pairs[d] = tuple(found)
+    chance, raw, doubt = _chances(knowledge, number, background)
+    shift, raw_spread, listed = _distributions(diseases, schema, analytes)
     healthy = np.array([np.log(a.spread) if a.log else a.spread for a in schema.analytes])
     uncertain = np.where(listed[:, None, :], (VAGUE_SHIFT * shift) ** 2 + (VAGUE_SPREAD * healthy) ** 2, 0.0)
-    # Within a disease patients differ at least as much as the healthy do.
-    raw_spread = np.maximum(spread, 0.9 * healthy)
     spread = np.sqrt(raw_spread**2 + uncertain)
-    chance = np.clip(chance, 0.0003, 0.985)
+    odds = np.ones((len(diseases), len(risks)))
+    for d, disease in enumerate(diseases):
+        for risk, ratio, _ in disease.risks:
+            odds[d, risks[risk]] = ratio
     depth, children = _order(schema)
     own = own_chances(chance, depth, children)
     risk_shift, risk_chance = _modifiers(risks, analytes, number, schema)
@@ -162,19 +116,19 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         background=background.astype(np.float32),
         shift=shift.astype(np.float32),
         spread=spread.astype(np.float32),
-        raw_chance=np.clip(raw, 0.0003, 0.99).astype(np.float32),
+        raw_chance=raw.astype(np.float32),
         raw_spread=raw_spread.astype(np.float32),
         doubt=doubt.astype(np.float32),
         healthy=healthy,
         visitor=np.array([disease.group == "healthy" for disease in diseases]),
         listed=listed,
-        result=result.astype(np.float32),
+        result=_results(diseases, schema).astype(np.float32),
         odds=odds,
         prevalence=np.array([risk.prevalence for risk in knowledge.risks]),
         risk_female=np.array([risk.female for risk in knowledge.risks]),
         drugs=tuple(risk.drugs for risk in knowledge.risks),
         duration=np.array([disease.duration_days for disease in diseases], dtype=float),
-        finding_pairs=pairs,
+        finding_pairs=_pairs(diseases, number),
         depth=depth,
         children=children,
         kinds=tuple(row.kind for row in knowledge.findings),
@@ -190,6 +144,80 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     )
 
 
+def _chances(knowledge: Knowledge, number: dict[str, int], background: F64) -> tuple[F64, F64, F64]:
+    """Chances softened by their uncertainty [D, G, V], as listed, and how uncertain they are [D, V]."""
+    shape = (len(knowledge.diseases), GRADES, len(number))
+    omitted = np.array([OMITTED[row.kind] for row in knowledge.findings])
+    chance = np.broadcast_to(background + omitted, shape).copy()
+    raw = np.broadcast_to(background, shape).copy()
+    doubt = np.zeros((shape[0], shape[2]))
+    for d, disease in enumerate(knowledge.diseases):
+        for key, _, value, source in disease.findings:
+            place, grade = number[key], disease.sources[source][0]
+            doubt[d, place] = UNCERTAINTY[grade]
+            for g in range(GRADES):
+                raw[d, g, place] = _at(value, min(g, len(disease.grades) - 1))
+                chance[d, g, place] = _softened(raw[d, g, place], grade)
+    return np.clip(chance, 0.0003, 0.985), np.clip(raw, 0.0003, 0.99), doubt
+
+
+def _distributions(
+    diseases: tuple[Disease, ...], schema: FeatureSchema, analytes: dict[str, int]
+) -> tuple[F64, F64, NDArray[np.bool_]]:
+    """Shift from normal and spread of every measurement [D, G, A], and what each disease lists [D, A]."""
+    healthy = np.array([np.log(a.spread) if a.log else a.spread for a in schema.analytes])
+    shift = np.zeros((len(diseases), GRADES, len(analytes)))
+    spread = np.broadcast_to(healthy, shift.shape).copy()
+    listed = np.zeros((len(diseases), len(analytes)), dtype=bool)
+    for d, disease in enumerate(diseases):
+        last = len(disease.grades) - 1
+        for key, value, sd, _ in disease.vitals:
+            place = analytes[key]
+            listed[d, place] = True
+            shift[d, :, place] = [_at(value, min(g, last)) for g in range(GRADES)]
+            spread[d, :, place] = max(sd, PAIN_SPREAD) if key == "pain" else sd
+        for key, value, sd, _ in disease.labs:
+            place = analytes[key]
+            analyte = schema.analytes[place]
+            median = np.array([_at(value, min(g, last)) for g in range(GRADES)])
+            listed[d, place] = True
+            if analyte.log:
+                shift[d, :, place] = np.log(median / np.sqrt(analyte.male * analyte.female))
+                spread[d, :, place] = np.log(sd)
+            else:
+                shift[d, :, place] = median - (analyte.male + analyte.female) / 2
+                spread[d, :, place] = sd
+    # Within a disease patients differ at least as much as the healthy do.
+    return shift, np.maximum(spread, 0.9 * healthy), listed
+
+
+def _results(diseases: tuple[Disease, ...], schema: FeatureSchema) -> F64:
+    """Chance of a positive answer of each coded test [D, G, K]; nan where the disease says nothing."""
+    places = {code: place for place, code in enumerate(schema.results)}
+    result = np.full((len(diseases), GRADES, len(places)), np.nan)
+    for d, disease in enumerate(diseases):
+        for code, _, value, _ in disease.results:
+            last = len(disease.grades) - 1
+            result[d, :, places[code]] = [_at(value, min(g, last)) for g in range(GRADES)]
+    return result
+
+
+def _pairs(
+    diseases: tuple[Disease, ...], number: dict[str, int]
+) -> dict[int, tuple[tuple[int, int, float], ...]]:
+    """The correlated pairs of findings of each disease that has some."""
+    pairs: dict[int, tuple[tuple[int, int, float], ...]] = {}
+    for d, disease in enumerate(diseases):
+        found = [
+            (number[one], number[other], rho)
+            for one, other, rho in disease.correlations
+            if one in number and other in number
+        ]
+        if found:
+            pairs[d] = tuple(found)
+    return pairs
+
+
 def _complaints(knowledge: Knowledge) -> F32:
     """The weights of ``complaints.csv``; what is not listed there is rarely a reason to come."""
     lines = DATA.joinpath("complaints.csv").read_text(encoding="utf-8").splitlines()
@@ -197,9 +225,8 @@ def _complaints(knowledge: Knowledge) -> F32:
     unknown = set(listed) - {row.key for row in knowledge.findings}
     if unknown:
         raise ValueError(f"complaints.csv: no finding {sorted(unknown)[0]!r}")
-    return np.array(
-        [listed.get(row.key, UNLISTED_COMPLAINT[row.kind]) for row in knowledge.findings], dtype=np.float32
-    )
+    weights = [listed.get(row.key, UNLISTED_COMPLAINT[row.kind]) for row in knowledge.findings]
+    return np.array(weights, dtype=np.float32)
 
 
 def _at(value: float | tuple[float, ...], grade: int) -> float:
@@ -226,7 +253,7 @@ def _weights(diseases: tuple[Disease, ...]) -> F64:
         for g, grade in enumerate(disease.grades):
             weights[0, d, g] = grade.weight * (1.3 - grade.immediate)
             weights[1, d, g] = grade.weight * (0.8 + grade.immediate)
-    return weights / weights.sum(axis=2, keepdims=True)
+    return np.asarray(weights / weights.sum(axis=2, keepdims=True))
 
 
 def _order(schema: FeatureSchema) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
@@ -251,7 +278,9 @@ def _order(schema: FeatureSchema) -> tuple[tuple[tuple[int, ...], ...], tuple[tu
     return levels, tuple(tuple(found) for found in children)
 
 
-def own_chances(chance: F64, depth: tuple[tuple[int, ...], ...], children: tuple[tuple[int, ...], ...]) -> F64:
+def own_chances(
+    chance: F64, depth: tuple[tuple[int, ...], ...], children: tuple[tuple[int, ...], ...]
+) -> F64:
     """Chances of arising by itself; raises `chance` in place where the kinds of a finding ask for more."""
     own = chance.copy()
     for level in depth[1:]:
