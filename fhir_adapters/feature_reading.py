@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from fhir_adapters.chart import Finding, Measurement, PatientChart, Problem
+from fhir_adapters.chart import CodedValue, Finding, Measurement, PatientChart, Problem
 from fhir_adapters.feature_values import (
     ABSENT,
     COMPLAINT,
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 TREND_GAP = timedelta(hours=4)
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
+SIGN_HOURS, RESULT_HOURS, INPATIENT_HOURS = 24.0, 72.0, 168.0
+"""How old a coded sign or a coded result may be and still speak of now, and how far the window of an
+inpatient reaches back at most: as `models/rules/data/currency.toml` has it."""
 
 
 class Reading:
@@ -127,8 +130,8 @@ class Reading:
             newest = series[0]
             spelled = f"{loinc}={newest.value}"
             risks = reader.risks_of("coded", spelled)
-            says = reader.schema.coded.get(spelled)
-            place = reader.results.get(loinc)
+            says = reader.schema.coded.get(spelled) if self._current(newest, SIGN_HOURS) else None
+            place = reader.results.get(loinc) if self._current(newest, RESULT_HOURS) else None
             if not risks and says is None and place is None:
                 continue
             item = self._item(newest)
@@ -137,6 +140,17 @@ class Reading:
                 self._say(reader.numbers_of(says[0]), PRESENT if says[1] == "present" else ABSENT, item)
             if place is not None and newest.value in _RESULTS:
                 self.values[reader.at_results + place] = (_RESULTS[newest.value], item)
+
+    def _current(self, value: Measurement | CodedValue, hours: float) -> bool:
+        """Whether a value is of the last hours or of the encounter at hand; an undated one is."""
+        if value.time is None:
+            return True
+        encounter, age = self.chart.encounter, self.chart.at - value.time
+        if age <= timedelta(hours=hours):
+            return True
+        if encounter is None or encounter.start is None or value.time < encounter.start:
+            return False
+        return encounter.setting != "inpatient" or age <= timedelta(hours=INPATIENT_HOURS)
 
     def _drugs_and_family(self) -> None:
         reader = self.reader
@@ -153,17 +167,13 @@ class Reading:
     def _measurements(self) -> None:
         reader, chart = self.reader, self.chart
         years, sex = chart.subject.age_years, chart.subject.sex
-        start = chart.encounter.start if chart.encounter is not None else None
         for loinc, series in chart.measurements.items():
             number = reader.analytes.get(loinc)
             if number is None or not series:
                 continue
             analyte = reader.schema.analytes[number]
             newest = series[0]
-            since = chart.at - timedelta(hours=analyte.window_hours)
-            if start is not None and start < since:
-                since = start
-            if newest.time is not None and newest.time < since:
+            if not self._current(newest, analyte.window_hours):
                 continue
             item = self._item(newest)
             value = analyte.distance(newest.value, years, sex)

@@ -4,22 +4,26 @@ Its figures mean little; its parts are those of the shipped bundle.  It is train
 the workers of pytest-xdist find it in a file.
 """
 
+import contextlib
 import fcntl
 import functools
 import os
 import pickle
 import tempfile
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
+from bundle_helpers import tiny_bundle
 
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.decode import read_bundle
 from fhir_adapters.features import FeatureSchema
 from fhir_adapters.hpo import Ontology
+from models.bundle import Bundle
 from models.common.disease import DiseaseInfo
 from models.common.engine import CommonEngine
 from models.common.ensemble import Stack
@@ -83,10 +87,19 @@ def tiny() -> Tiny:
     with path.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.exists():
+            _tidy(path.parent)
             path.write_bytes(pickle.dumps(_train()))
         found = pickle.loads(path.read_bytes())
     assert isinstance(found, Tiny)
     return found
+
+
+def _tidy(directory: Path) -> None:
+    """Remove what earlier test runs left; no run lasts an hour."""
+    for old in directory.glob("cds-tests-ensemble-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > 3600:
+                old.unlink()
 
 
 def _train() -> Tiny:
@@ -112,3 +125,22 @@ def chart_of(patients: Patients, recorded: Recorded, row: int) -> PatientChart:
     bundle = world.writer.bundle(patients, recorded, row, f"sim-{row}")
     read = read_bundle(msgspec.json.encode(bundle))
     return world.builder.build(read, at=AT, patient_id=None, retrospective=True)
+
+
+@functools.cache
+def charts(count: int = 60, seed: int = 77) -> tuple[PatientChart, ...]:
+    """The charts of patients that the ensemble has not seen."""
+    ((patients, recorded),) = simulator().batches(count, seed)
+    return tuple(chart_of(patients, recorded, row) for row in range(count))
+
+
+def tiny_run_bundle(directory: Path) -> Bundle:
+    """The run as a signed bundle on disk."""
+    found = tiny()
+    return tiny_bundle(
+        directory,
+        schema=found.schema,
+        diseases=found.diseases,
+        stack=msgspec.to_builtins(found.stack),
+        arrays=found.arrays,
+    )

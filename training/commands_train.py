@@ -26,7 +26,7 @@ def train(
     patients: Annotated[
         int | None,
         typer.Option(
-            "--patients", "-n", min=0, help="Simulated patients (default: 80,000); 0: datasets only."
+            "--patients", "-n", min=0, help="Simulated patients (default: 88,000); 0: datasets only."
         ),
     ] = None,
     seed: Annotated[
@@ -147,6 +147,22 @@ def imbalance(
     except ConfigInvalid as fault:
         _fail(f"Nothing was compared: {fault}")
     typer.echo(table(imbalance_study(Simulator.load(), settings, Console(stderr=True))))
+
+
+@app.command("calibration-study")
+def calibration(
+    heldout: Annotated[
+        Path, typer.Option("--heldout", help="heldout.npz of a run (an artifact of it in MLflow).")
+    ],
+) -> None:
+    """Compare temperature, isotonic regression and Venn-Abers on a run's held-out patients."""
+    from training.evaluation.calibration_study import calibration_study, table  # noqa: PLC0415
+    from training.evaluation.predictions import EvaluationDataInvalid, load_heldout  # noqa: PLC0415
+
+    try:
+        typer.echo(table(calibration_study(load_heldout(heldout))))
+    except EvaluationDataInvalid as fault:
+        _fail(f"Nothing was compared: {fault}")
 
 
 def _fail(message: str) -> NoReturn:

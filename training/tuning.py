@@ -225,7 +225,7 @@ def _fold(
     fitted = (
         fit_boosted(part, tempered[inside], config, classes, seed),
         fit_network(part, tempered[inside], config, classes, seed),
-        fit_forest(part, config, classes, seed),
+        fit_forest(part, tempered[inside], config, classes, seed),
     )
     members = [member.margins(rest.rows) for member in fitted]
     disease = [base[outside], *[member.disease for member in members]]

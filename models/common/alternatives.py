@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 MOST = 3
 LEAST_PUSH = 0.4
 """Log-odds under which a fact is not worth asking about."""
+LEAST_CHANGE = 0.005
+"""Change of the probability that no reader would see: it is shown in percent."""
 CHANGEABLE = ("measurement", "finding")
 AS_NORMAL = 1e-4
 """A measurement at the normal of the patient's age; exactly 0 would mean that it was not taken."""
@@ -55,6 +57,8 @@ def counterfactuals(
         items = set(np.flatnonzero(owner == row).tolist())
         changed = _otherwise(features, items, engine.ensemble.places)
         after = float(engine.ensemble.run(changed, rules_logit).disease[disease])
+        if abs(after - before) < LEAST_CHANGE:
+            continue
         value = None
         if fact.kind == "measurement":
             value = _normal(engine, chart, fact)

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from fhir_adapters.chart import FamilyCondition, PatientChart
+from fhir_adapters.chart import FamilyCondition, PatientChart, Problem
 from fhir_adapters.features import FeatureReader, Features, FeatureSchema, Item
 from fhir_adapters.hpo import Ontology
 from models.assessment import (
@@ -169,14 +169,18 @@ class CommonEngine:
         return tuple(found)
 
     def _facts(self, features: Features) -> tuple[list[Fact], NDArray[np.int32]]:
-        """The clinical facts, and the fact of each item: what one resource says is one fact."""
+        """The clinical facts, and the fact of each item: what one resource says is one fact.
+
+        What it denies is a fact beside what it says, and of an encounter every reason is one of its own.
+        """
         facts: list[Fact] = []
         owner = np.empty(len(features.items), dtype=np.int32)
         known: dict[tuple[str, ...], int] = {}
         for number, item in enumerate(features.items):
             fact = self._fact(item, features)
-            key = fact.sources
-            if key and fact.kind in ("finding", "problem"):
+            if fact.sources and fact.kind in ("finding", "problem"):
+                reason = any(source.startswith("Encounter/") for source in fact.sources)
+                key = (fact.state, fact.label if reason else "", *fact.sources)
                 held = known.get(key)
                 if held is not None:
                     owner[number] = held
@@ -195,7 +199,10 @@ class CommonEngine:
             return Fact("demographic", item, item.capitalize())
         if isinstance(item, FamilyCondition):
             return Fact("family", item.icd10cm or item.hpo or "", item.label, item.sources)
-        return fact_of(item, self._analytes)
+        fact = fact_of(item, self._analytes)
+        if isinstance(item, Problem) and item.status == "absent":
+            return msgspec.structs.replace(fact, state="absent")
+        return fact
 
     def _contributions(
         self, facts: list[Fact], amounts: NDArray[np.float64], shown: NDArray[np.intp]

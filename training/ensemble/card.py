@@ -127,6 +127,6 @@ def _external_process(external: dict[str, Any] | None) -> str:
     text = (
         "By the developers, on development splits of public data: "
         + (", ".join(measured) or "none")
-        + ". No independent party has validated this version, and it was not validated on any site's own data."
+        + ". No independent party has validated this version; no site has, on data of its own."
     )
     return text + ("" if not skipped else " Not measured: " + "; ".join(skipped) + ".")

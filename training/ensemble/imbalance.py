@@ -93,7 +93,7 @@ def _measure(
     members = (
         fit_boosted(training, base, config, classes, config.seed),
         fit_network(training, base, config, classes, config.seed),
-        fit_forest(training, config, classes, config.seed),
+        fit_forest(training, base, config, classes, config.seed),
     )
 
     def margins(cohort: Cohort) -> list[NDArray[np.float32]]:

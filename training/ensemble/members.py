@@ -133,8 +133,9 @@ FOREST_FLOOR = 1e-3
 """Added to a share of the forest before its logarithm is taken."""
 
 
-def fit_forest(cohort: Cohort, config: EnsembleConfig, classes: int, seed: int) -> Forest:
-    """Grow the forest."""
+def fit_forest(cohort: Cohort, base: F32, config: EnsembleConfig, classes: int, seed: int) -> Forest:
+    """Grow the forest; it takes no notice of `base` (its share of a disease stands by itself)."""
+    del base
     forest: ForestConfig = config.forest
     weight = weights_of(cohort.labels, config.critical_weight)
     model = RandomForestClassifier(

@@ -153,6 +153,8 @@ def _risks(
     odds[~fertile, pregnant] = 0.0
     odds[~fertile, names.index("postpartum")] = 0.0
     risks = rng.random(odds.shape) < odds / (1 + odds)
+    # Who smokes is no former smoker.
+    risks[risks[:, names.index("smoking-current")], names.index("smoking-former")] = False
     delivered = risks[:, names.index("postpartum")] & (tables.odds[disease, names.index("postpartum")] > 1)
     risks[delivered, pregnant] = False
     return np.asarray(risks)
@@ -183,7 +185,7 @@ def _values(
     for place, analyte in enumerate(tables.schema.analytes):
         normal = normals(tables, place, age, female)[0]
         raw = normal * np.exp(moved[:, place]) if analyte.log else normal + moved[:, place]
-        values[:, place] = rounded(analyte.key, raw)
+        values[:, place] = rounded(analyte.key, np.clip(raw, *tables.plausible[place]))
     return values
 
 

@@ -218,7 +218,7 @@ def _earlier(
             else:
                 raw = normal + (now - normal) * part + noise * spread
             here = measured[:, place] & (rng.random(len(patients)) < share)
-            old[here, column] = rounded(analyte.key, raw)[here]
+            old[here, column] = rounded(analyte.key, np.clip(raw, *tables.plausible[place]))[here]
         found.append(old)
     return found[0], found[1]
 

@@ -9,11 +9,13 @@ Shapes: D diseases, G grades (4, unused ones have weight 0), V findings, A analy
 
 import csv
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fhir_adapters.features import FeatureSchema
+from fhir_adapters.terminology.analytes import AnalyteTable
 from models.assessment import SEVERITIES
 from models.knowledge.loader import DATA
 from models.knowledge.schema import AGE_BANDS, Disease, Knowledge
@@ -78,6 +80,7 @@ class Tables:
     kinds: tuple[str, ...]
     complaint: F32  # [V] how readily a finding is named as the reason for the visit
     ordered: F64  # [2, A]
+    plausible: F64  # [A, 2] what the chart reader takes for a possible value
     risk_shift: F64  # [R, A]
     risk_chance: F64  # [R, V]
 
@@ -139,6 +142,7 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
                 [analyte.ordered_emergency for analyte in knowledge.analytes],
             ]
         ),
+        plausible=np.array([_plausible(analyte.loinc) for analyte in schema.analytes]),
         risk_shift=risk_shift,
         risk_chance=risk_chance,
     )
@@ -216,6 +220,16 @@ def _pairs(
         if found:
             pairs[d] = tuple(found)
     return pairs
+
+
+def _plausible(loinc: str) -> tuple[float, float]:
+    found = _analyte_table().by_loinc[loinc]
+    return found.low, found.high
+
+
+@cache
+def _analyte_table() -> AnalyteTable:
+    return AnalyteTable.load()
 
 
 def _complaints(knowledge: Knowledge) -> F32:
