@@ -234,9 +234,10 @@ def _with_differential(assessment: Assessment, immediate: Immediate, found: Diff
 
 def _merged(rules: list[Contribution], found: Differential) -> list[Contribution]:
     """Rules' and learned contributions to immediate attention, one for each fact, largest first."""
-    total: dict[tuple[str, str, tuple[str, ...]], Contribution] = {}
+    # The rules may know a complaint as the problem that the ensemble knows as the finding.
+    total: dict[tuple[str, tuple[str, ...]], Contribution] = {}
     for item in (*rules, *[c for c in found.contributions if c.target == TARGET]):
-        key = (item.fact.kind, item.fact.code, item.fact.sources)
+        key = (item.fact.label if item.fact.sources else item.fact.code, item.fact.sources)
         held = total.get(key)
         amount = item.amount if held is None else held.amount + item.amount
         total[key] = Contribution(TARGET, item.fact if held is None else held.fact, amount)

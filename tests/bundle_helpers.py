@@ -93,6 +93,7 @@ def tiny_arrays(schema: FeatureSchema, diseases: int = 3) -> dict[str, NDArray[A
         "prior": np.zeros((2, len(schema.age_bands) + 1, diseases), single),
         "sex": np.zeros((3, diseases), single),
         "pregnant": np.zeros((3, diseases), single),
+        "complaint": np.zeros((1, diseases), single),
     }
     # One inner node on feature 0, then its two leaves.
     tree: dict[str, NDArray[Any]] = {
@@ -116,6 +117,7 @@ def tiny_arrays(schema: FeatureSchema, diseases: int = 3) -> dict[str, NDArray[A
         "forest.start": np.array([0, width, 2 * width], np.int32),
         "forest.column": np.tile(np.arange(width, dtype=np.uint16), 2),
         "forest.share": share,
+        "forest.usual": np.zeros(width, single),
         "knowledge.chance": np.linspace(0.1, 0.9, len(schema.findings) * diseases, dtype=single).reshape(
             -1, diseases
         ),

@@ -45,7 +45,6 @@ class Stack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     coverage: float
     similarity: tuple[float, ...]
     forest_floor: float
-    primary_shift: float = 0.0
 
 
 @dataclass(frozen=True)

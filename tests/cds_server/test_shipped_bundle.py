@@ -1,0 +1,118 @@
+"""What `make run` serves: the shipped model bundle on every example, in English and Spanish."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from server_helpers import ASSESSMENT, EXAMPLES, REVIEW, Running, example, start
+
+from cds_server.deployment.loading import at_start
+from cds_server.deployment.source import SHIPPED_BUNDLE, BundleSource
+from cds_server.settings import Settings
+from cds_server.state import Knowledge
+from fhir_adapters.chart_builder import ChartBuilder
+from models.knowledge.loader import load_knowledge
+
+NAMES = sorted(path.stem for path in EXAMPLES.glob("*.json"))
+LIMIT = 30 * 2**20
+GRAVE = ("sepsis", "chest-pain", "febrile-infant", "dka", "pregnant", "dolor-toracico")
+
+
+@pytest.fixture(scope="module")
+def shipped(
+    knowledge: Knowledge, tmp_path_factory: pytest.TempPathFactory, _sqlite_template: Path
+) -> Iterator[Running]:
+    """A server with the shipped bundle."""
+    loaded = at_start(BundleSource.of(Settings(model_bundle="")), knowledge)
+    assert loaded.bundle is not None, "no bundle is shipped"
+    with start(loaded, tmp_path_factory.mktemp("shipped"), _sqlite_template) as running:
+        yield running
+
+
+def cards(server: Running, name: str, language: str = "en") -> list[dict[str, Any]]:
+    request = example(name)
+    path = REVIEW if request["hook"] == "order-select" else ASSESSMENT
+    answer = server.post(path, request, headers={"Accept-Language": language})
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["cards"]
+    return found
+
+
+def assess(server: Running, name: str) -> dict[str, list[dict[str, Any]]]:
+    entries: list[dict[str, Any]] = []
+    for value in example(name)["prefetch"].values():
+        if value:
+            entries += value.get("entry", []) if value["resourceType"] == "Bundle" else [{"resource": value}]
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    answer = server.post("/fhir/$assess", json.dumps(bundle).encode())
+    assert answer.status_code == 200, answer.text
+    found: dict[str, list[dict[str, Any]]] = {}
+    for parameter in answer.json()["parameter"]:
+        found.setdefault(parameter["name"], []).append(parameter)
+    return found
+
+
+def test_the_bundle_is_small_and_made_from_the_knowledge_beside_it() -> None:
+    manifest = json.loads((SHIPPED_BUNDLE / "manifest.json").read_text(encoding="utf-8"))
+    assert sum(path.stat().st_size for path in SHIPPED_BUNDLE.iterdir()) < LIMIT
+    knowledge = load_knowledge(ChartBuilder.load().tables.ontology)
+    assert manifest["knowledge_release"] == knowledge.digest, "train again: the knowledge has changed"
+    card = (SHIPPED_BUNDLE / "model_card.md").read_text(encoding="utf-8").lower()
+    assert "simulated" in card and "intended use" in card
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_example_gets_at_most_three_cards_that_name_the_model(
+    shipped: Running, name: str, language: str
+) -> None:
+    found = cards(shipped, name, language)
+    assert len(found) <= 3
+    for card in found:
+        assert len(card["summary"]) < 140
+        assert "common-" in card["detail"]
+
+
+@pytest.mark.parametrize("name", GRAVE)
+def test_a_grave_example_is_led_by_a_critical_card(shipped: Running, name: str) -> None:
+    assert cards(shipped, name)[0]["indicator"] == "critical"
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+@pytest.mark.parametrize("name", ["healthy-checkup", "hypertension"])
+def test_a_well_patient_gets_no_card(shipped: Running, name: str, language: str) -> None:
+    assert cards(shipped, name, language) == []
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_a_cold_week_alarms_nobody(shipped: Running, language: str) -> None:
+    assert {card["indicator"] for card in cards(shipped, "influenza", language)} <= {"info"}
+
+
+def test_assess_ranks_diseases_with_codes_facts_and_a_set(shipped: Running) -> None:
+    found = assess(shipped, "chest-pain")
+    predictions = found["common"][0]["resource"]["prediction"]
+    chances = [prediction["probabilityDecimal"] for prediction in predictions]
+    assert len(predictions) >= 15 and chances == sorted(chances, reverse=True)
+    for prediction in predictions:
+        systems = {coding["system"] for coding in prediction["outcome"]["coding"]}
+        assert "http://hl7.org/fhir/sid/icd-10" in systems
+    assert predictions[0]["rationale"]
+    assert found["differential-set"] and found["explanation"]
+
+
+def test_the_same_chart_gives_the_same_answer(shipped: Running) -> None:
+    assert assess(shipped, "sepsis")["common"] == assess(shipped, "sepsis")["common"]
+
+
+def test_a_drug_that_harms_in_a_leading_diagnosis_is_warned_of(shipped: Running) -> None:
+    text = json.dumps(cards(shipped, "order-select-harm")).lower()
+    assert "dissection" in text and "enoxaparin" in text
+
+
+def test_a_separating_test_is_offered_for_one_click(shipped: Running) -> None:
+    suggestions = [s for card in cards(shipped, "order-select-decide") for s in card.get("suggestions", [])]
+    created = [a["resource"] for s in suggestions for a in s["actions"] if a["type"] == "create"]
+    assert any(resource["resourceType"] == "ServiceRequest" for resource in created)
