@@ -200,15 +200,16 @@ def _votes(
     """What the engines hold.
 
     The rules' severity is a vote beside the ensemble's only where they found something urgent: their
-    mapping of milder situations is a stopgap for the time without a learned engine.  The ensemble's
-    probability of immediate attention already contains the rules' evidence.
+    mapping of milder situations is a stopgap for the time without a learned engine.  Both give their
+    probability of immediate attention, and one that calls is enough.
     """
     if found is None:
         return (EngineVote("rules", severity, immediate.probability),)
     learned = EngineVote(
         "common", found.severity, logistic(found.immediate_logit), found.set_size, found.similarity
     )
-    return (EngineVote("rules", severity), learned) if graver else (learned,)
+    rules = EngineVote("rules", severity if graver else found.severity, immediate.probability)
+    return rules, learned
 
 
 def _with_differential(assessment: Assessment, immediate: Immediate, found: Differential) -> Assessment:
@@ -237,7 +238,8 @@ def _merged(rules: list[Contribution], found: Differential) -> list[Contribution
     # The rules may know a complaint as the problem that the ensemble knows as the finding.
     total: dict[tuple[str, tuple[str, ...]], Contribution] = {}
     for item in (*rules, *[c for c in found.contributions if c.target == TARGET]):
-        key = (item.fact.label if item.fact.sources else item.fact.code, item.fact.sources)
+        fact = item.fact
+        key = (fact.label if fact.kind in ("finding", "problem") else fact.code, fact.sources)
         held = total.get(key)
         amount = item.amount if held is None else held.amount + item.amount
         total[key] = Contribution(TARGET, item.fact if held is None else held.fact, amount)

@@ -148,7 +148,9 @@ def decide(
     severities = [vote.severity for vote in votes] or ["no-disease"]
     severity: Severity = max(severities, key=lambda name: GRAVITY[name])
     probabilities = [vote.immediate_probability for vote in votes if vote.immediate_probability is not None]
-    probability = max(probabilities, default=0.0)
+    # The learned engine's probability already weighs the rules' evidence; it is the calibrated one.
+    learned = [vote.immediate_probability for vote in votes if vote.engine == "common"]
+    probability = next((p for p in learned if p is not None), max(probabilities, default=0.0))
     rare_alarm = rare_alarm_probability > settings.rare_alarm_threshold
 
     reason, because = _red_flag_reason(rules)
@@ -163,7 +165,9 @@ def decide(
             reason, because = "resembles-nothing-known", ()
         else:
             reason, because = "engines-agree", ()
-    immediate = reason.endswith("-immediate") or probability > settings.immediate_threshold
+    # Precaution: one engine that calls is enough, whatever the other holds.
+    called = any(value > settings.immediate_threshold for value in probabilities)
+    immediate = reason.endswith("-immediate") or called
     return Decision(
         severity,
         immediate,

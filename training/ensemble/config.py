@@ -34,7 +34,7 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """
 
     hidden: int = 256
-    epochs: int = 8
+    epochs: int = 10
     batch: int = 256
     rate: float = 2e-3
     decay: float = 1e-4
@@ -51,7 +51,7 @@ class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `coverage` is the share of patients whose true disease the conformal set holds.
     """
 
-    patients: int = 64_000
+    patients: int = 112_000
     seed: int = 20_261
     folds: int = 5
     reads: int = 6_000

@@ -261,19 +261,29 @@ def folds_of(cohort: Cohort, config: EnsembleConfig) -> Iterator[tuple[NDArray[n
     yield from plain.split(labels, labels)
 
 
+RULES_SHARE = 0.5
+"""Weight of the published rules beside the learned members in the logit of immediate attention.  It is not
+learned: simulated patients need attention because our knowledge base says so, and cannot tell how much
+better scores that were validated on real ones are.  Half each; grade C."""
+
+
 def _immediate(members: dict[str, Margins], rules: F64, truth: Labels) -> Pool:
-    """The pool for immediate attention, on the calibration patients whose charts the rules have read."""
-    asked = ~np.isnan(rules)
+    """The pool for immediate attention: learned members and rules, each calibrated, then weighed.
+
+    Fitted on the calibration patients; the rules take part where they have read the charts.
+    """
     learned = [members[name].immediate for name in MEMBERS[1:]]
+    pool = fit_logistic(learned, truth.immediate)
+    asked = ~np.isnan(rules)
     if not asked.any():
-        return _without_rules(fit_logistic(learned, truth.immediate))
-    return fit_logistic(
-        [rules[asked].astype(np.float32), *[member[asked] for member in learned]], truth.immediate[asked]
-    )
-
-
-def _without_rules(pool: Pool) -> Pool:
-    return Pool(np.concatenate([[0.0], pool.weights]), pool.bias)
+        return Pool(np.concatenate([[0.0], pool.weights]), pool.bias)
+    said = rules[asked].astype(np.float32)
+    own = fit_logistic([said], truth.immediate[asked])
+    weights = np.concatenate([RULES_SHARE * own.weights, (1 - RULES_SHARE) * pool.weights])
+    bias = RULES_SHARE * own.bias + (1 - RULES_SHARE) * pool.bias
+    together = Pool(weights, bias).margins([said, *[member[asked] for member in learned]])
+    scale = fit_logistic([together.astype(np.float32)], truth.immediate[asked])
+    return Pool(weights * scale.weights[0], bias * scale.weights[0] + scale.bias)
 
 
 def severity_mix(tables: Tables) -> F64:

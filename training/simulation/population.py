@@ -22,6 +22,9 @@ TOGETHER = 0.35
 """How strongly the findings of one patient go together (loading of a factor "how ill it feels")."""
 ATYPICAL = 0.06
 """Share of patients in whom findings are drawn towards what any visitor has (atypical presentation)."""
+OBSTETRIC = 20.0
+"""Multiplier in pregnancy from which a disease is one of pregnancy."""
+FERTILE_BAND = 6
 SECOND = 0.04
 """Share of patients who have a second disease of their own at the same time."""
 STRAY = 0.25
@@ -134,6 +137,9 @@ def _people(
     age = edges[:, 0] + (edges[:, 1] - edges[:, 0]) * rng.random(len(disease)) ** np.where(
         band == 8, 1.8, 1.0
     )
+    # The band from 40 on holds few fertile years: obstetric patients come from its beginning.
+    obstetric = (tables.pregnancy[disease] >= OBSTETRIC) & (band == FERTILE_BAND)
+    age = np.where(obstetric, 40.0 + (age - 40.0) * 11.0 / 25.0, age)
     return age, rng.random(len(disease)) < tables.female[disease]
 
 
@@ -149,7 +155,7 @@ def _risks(
     fertile = female & (age >= 12) & (age < 51)
     odds[:, pregnant] *= tables.pregnancy[disease]
     # An obstetric disease makes the patient pregnant (or just delivered), whatever the prevalence.
-    odds[:, pregnant] = np.where(tables.pregnancy[disease] >= 20, 200.0, odds[:, pregnant])
+    odds[:, pregnant] = np.where(tables.pregnancy[disease] >= OBSTETRIC, 200.0, odds[:, pregnant])
     odds[~fertile, pregnant] = 0.0
     odds[~fertile, names.index("postpartum")] = 0.0
     risks = rng.random(odds.shape) < odds / (1 + odds)
@@ -239,6 +245,11 @@ def _findings(
     where = np.repeat(np.arange(count), strays)
     weight = np.sqrt(tables.background[symptoms].astype(np.float64))
     present[where, rng.choice(symptoms, size=len(where), p=weight / weight.sum())] = True
+    names = [name for name, _ in tables.schema.risks]
+    expecting = risks[:, names.index("pregnancy")] | risks[:, names.index("postpartum")]
+    for number, key in enumerate(tables.schema.findings):
+        if key.startswith("ICD:O"):
+            present[:, number] &= expecting
     for level in tables.depth[1:]:
         for number in level:
             present[:, number] |= present[:, list(tables.children[number])].any(axis=1)
