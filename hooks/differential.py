@@ -34,6 +34,7 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lined: float
     telling: float
     few_facts: float
+    dangerous: float
 
 
 class Table(msgspec.Struct, frozen=True):
@@ -126,6 +127,14 @@ def differential_of(chart: PatientChart, assessment: Assessment) -> Differential
     telling = assessment.severity in _ILL or leading.probability >= limits.certain
     alone = telling and has_complaint(chart) and not _is_made(leading, chart, assessment)
     return Differential(lined, named, rest, alone)
+
+
+def not_to_miss(differential: Differential) -> tuple[Prediction, ...]:
+    """The dangerous diseases of a list that a harmless one leads, likeliest first; empty otherwise."""
+    least = table().limits.dangerous
+    if differential.named[0].immediate >= least:
+        return ()
+    return tuple([one for one in differential.named if one.immediate >= least])
 
 
 def has_complaint(chart: PatientChart) -> bool:

@@ -13,7 +13,7 @@ import msgspec
 from hooks import wording
 from hooks.cards import SUMMARY_LIMIT, Card, Suggestion, build_card
 from hooks.context import CallContext
-from hooks.differential import Differential
+from hooks.differential import Differential, not_to_miss
 from hooks.differential_words import (
     Key,
     change_lines,
@@ -75,9 +75,17 @@ def section(
     """
     steps = _steps(context, taken, _SECTION.steps)
     shown = set(said)
+    dangerous = not_to_miss(differential) if pressing else ()
+    if dangerous:
+        # Beside an alarm the harmless leads the list only by being common: it must not calm anybody.
+        rest = [one for one in differential.named if one not in dangerous]
+        differential = msgspec.structs.replace(
+            differential,
+            lined=(*dangerous, *[one for one in differential.lined if one not in dangerous]),
+            named=(*dangerous, *rest),
+        )
     blocks = [
-        f"**{context.texts['differential.title']}:** {'; '.join(_list(context, differential))}. "
-        f"*{footing(differential, context)}*",
+        _listed(context, differential, len(dangerous)),
         *_reasons(context, differential, shown, _SECTION.lined, figures=False),
         *_changes(context, shown, _SECTION.changes),
         *_next(context, steps),
@@ -146,6 +154,19 @@ def differential_card(
         override_reasons=override_reasons("assessment", texts.language),
     )
     return RANK["soon"], card
+
+
+def _listed(context: CallContext, differential: Differential, dangerous: int) -> str:
+    """The list of a section as one paragraph, those not to miss by themselves and first."""
+    texts = context.texts
+    items = _list(context, differential)
+    paragraph = ""
+    if dangerous:
+        paragraph = f"**{texts['differential.not_to_miss']}:** {'; '.join(items[:dangerous])}. "
+    return (
+        f"{paragraph}**{texts['differential.title']}:** {'; '.join(items[dangerous:])}. "
+        f"*{footing(differential, context)}*"
+    )
 
 
 def _list(context: CallContext, differential: Differential, *, skip: int = 0) -> list[str]:

@@ -5,6 +5,7 @@ Markdown passes `escape` as `finish`, which is applied to whatever comes from th
 Decides nothing about which diseases are told.
 """
 
+import itertools
 from collections.abc import Callable, Iterable
 from datetime import timedelta
 from functools import lru_cache
@@ -245,7 +246,8 @@ def set_sentence(differential: Differential, assessment: Assessment, texts: Text
     if size == 0:
         return texts["differential.set_none"]
     first = differential.named[:size]
-    if len(first) < size or not all(one.in_set for one in first):
+    falling = all(one.probability >= two.probability for one, two in itertools.pairwise(first))
+    if len(first) < size or not falling or not all(one.in_set for one in first):
         key = "differential.set_among"
     else:
         key = "differential.set_one" if size == 1 else "differential.set_first"

@@ -253,6 +253,26 @@ def test_a_red_flag_still_leads_and_holds_the_differential():
     assert card.detail.index("**Do now**") < card.detail.index("**Differential:**")
 
 
+@pytest.mark.parametrize(
+    ("language", "first", "then"),
+    [("en", "Not to miss", "Differential"), ("es", "No pasar por alto", "Diagnóstico diferencial")],
+)
+def test_beside_an_alarm_a_common_harmless_disease_does_not_hide_the_dangerous(language, first, then):
+    common = (
+        Prediction("harmless", "Harmless thing", 0.63, (), label_es="Cosa inofensiva", immediate=0.02),
+        Prediction("grave", "Grave thing", 0.15, (), label_es="Cosa grave", immediate=0.6),
+        Prediction("graver", "Graver thing", 0.05, (), label_es="Cosa peor", immediate=0.9),
+    )
+    (card,) = show(language, **SEPSIS, common=common, other_probability=0.17)
+    names = [one.label.lower() if language == "en" else one.label_es.lower() for one in common]
+    assert card.detail.index(f"**{first}:**") < card.detail.index(names[1])
+    assert card.detail.index(names[1]) < card.detail.index(names[2]) < card.detail.index(f"**{then}:**")
+    assert card.detail.index(f"**{then}:**") < card.detail.index(names[0])
+    # Where the likeliest is itself dangerous, or nothing presses, the list stays in its order.
+    (calm,) = show(language, common=common, other_probability=0.17)
+    assert f"**{first}:**" not in calm.detail
+
+
 def test_a_value_that_the_table_shows_is_not_written_again():
     (card,) = show(**SEPSIS)
     assert card.detail.count("39.4") == 1
