@@ -108,7 +108,6 @@ class CommonEngine:
         amounts, baseline = self.ensemble.explain(grouped, len(facts), shown, immediate=True)
         predictions = self._predictions(outcome, listed, in_set, baseline.tolist())
         similarity = self._similarity(features, outcome)
-        best = order[:1]
         return Differential(
             predictions=predictions,
             other_probability=max(0.0, 1.0 - sum([item.probability for item in predictions])),
@@ -117,9 +116,7 @@ class CommonEngine:
             immediate_logit=outcome.immediate_logit,
             rules_weight=stack.immediate[0],
             contributions=self._contributions(facts, amounts, shown),
-            counterfactuals=counterfactuals(
-                self, chart, features, outcome, facts, owner, amounts[:, :1], best, rules_logit
-            ),
+            counterfactuals=counterfactuals(self, chart, grouped, facts, amounts[:, 0], int(order[0])),
             next_steps=self._next_steps.best(features, outcome.disease, order, self.diseases),
             set_size=size,
             coverage=stack.coverage,

@@ -64,6 +64,17 @@ class Outcome:
     forest_share: F32
 
 
+@dataclass(frozen=True)
+class Resting:
+    """The members' state for a visitor of whom only the setting is known: where explanations start."""
+
+    step: NDArray[np.int32]
+    grown: F64
+    share: F32
+    hidden: F32
+    network: F32
+
+
 class Ensemble:
     """The members with their arrays prepared; immutable, shared by all calls of a process."""
 
@@ -109,6 +120,8 @@ class Ensemble:
         lengths = np.diff(trees.starts)
         self._feature[: trees.starts[-1]] = np.repeat(np.arange(len(lengths)), lengths)
         self._features = len(trees.starts) - 1
+        # There are as many resting states as settings; each is worked out once.
+        self._resting: dict[tuple[tuple[int, ...], tuple[float, ...]], Resting] = {}
 
     @classmethod
     def of(cls, arrays: Arrays, stack: dict[str, Any], places: Places, severity_mix: F64) -> "Ensemble":
@@ -125,20 +138,8 @@ class Ensemble:
         hidden = self._network.hidden(index, values)
         network = self._network.output(hidden)
         step = self._trees.steps(index, values)
-        leaves = self._trees.leaves(step)
-        grown = self._value[leaves[: self._boosted_count]]
-        boosted = self._base + np.bincount(self._column, grown, minlength=self.width)
-        share = self._shares(leaves[self._boosted_count :])
-        floor = stack.forest_floor
-        forest = np.log(share[:-1] + floor) - self._usual[:-1]
-        one, two, three, four = stack.disease
-        margins = (
-            one * likelihood
-            + two * boosted[:count]
-            + three * network[:count]
-            + four * forest[:count]
-            + self._bias
-        ).astype(np.float64)
+        boosted, share = self._grown(step)
+        margins, forest = self._pooled(likelihood, boosted, network, share)
         disease = _softmax(margins / stack.disease_temperature)
         implied = np.log(disease @ self._mix + 1e-4)
         severity = _softmax(
@@ -151,7 +152,7 @@ class Ensemble:
             )
             / stack.severity_temperature
         )
-        last = float(share[-1])
+        last, floor = float(share[-1]), stack.forest_floor
         immediate = (
             stack.immediate[0] * rules_logit
             + stack.immediate[1] * float(boosted[-1])
@@ -173,6 +174,62 @@ class Ensemble:
             share,
         )
 
+    def _grown(self, step: NDArray[np.int32]) -> tuple[F64, F32]:
+        """Margins of the boosted trees and shares of the forest [C] at some steps."""
+        leaves = self._trees.leaves(step)
+        value = self._value[leaves[: self._boosted_count]]
+        boosted = self._base + np.bincount(self._column, value, minlength=self.width)
+        return boosted, self._shares(leaves[self._boosted_count :])
+
+    def _pooled(self, likelihood: F32, boosted: F64, network: F32, share: F32) -> tuple[F64, F64]:
+        """Pooled margins of the diseases, and what the forest says of diseases and severity."""
+        forest = np.log(share[:-1] + self.stack.forest_floor) - self._usual[:-1]
+        one, two, three, four = self.stack.disease
+        count = self.count
+        margins = (
+            one * likelihood
+            + two * boosted[:count]
+            + three * network[:count]
+            + four * forest[:count]
+            + self._bias
+        )
+        return margins.astype(np.float64), forest
+
+    def otherwise(self, outcome: Outcome, fact: int, normal: float) -> F64:
+        """The disease probabilities if one fact were not there, or its measurement were `normal`.
+
+        Only what the fact touches is worked out again.  `outcome` must be owned by facts; `normal` is the
+        value of a measurement at the normal of the patient's age (not 0, which would be "not taken").
+        """
+        places = self.places
+        gone = np.flatnonzero(outcome.owner == fact)
+        index, before = outcome.index[gone], outcome.values[gone]
+        measured = (index >= places.measured) & (index < 2 * places.measured - places.values)
+        value = (index >= places.values) & (index < places.measured)
+        after = np.where(measured, before, np.where(value, np.float32(normal), np.float32(0)))
+        hidden = outcome.hidden + (after - before) @ self._network.w1[index]
+        boosted, share = self._grown(self._trees.turned(outcome.step, index, after))
+        likelihood = self._likelihood.without(
+            outcome.evidence, fact, (index[value] - places.values).astype(np.intp), normal
+        )
+        margins, _ = self._pooled(likelihood, boosted, self._network.output(hidden), share)
+        return _softmax(margins / self.stack.disease_temperature)
+
+    def _rest(self, index: NDArray[np.int32], values: F32) -> Resting:
+        key = (tuple(index.tolist()), tuple(values.tolist()))
+        known = self._resting.get(key)
+        if known is None:
+            step = self._trees.steps(index, values)
+            leaves = self._trees.leaves(step)
+            hidden = self._network.hidden(index, values)
+            grown = np.zeros(len(self._trees.left))
+            grown[self._trees.roots] = self._value[leaves]
+            known = Resting(
+                step, grown, self._shares(leaves[self._boosted_count :]), hidden, self._network.output(hidden)
+            )
+            self._resting[key] = known
+        return known
+
     def _shares(self, leaves: NDArray[np.int32]) -> F32:
         """Mean leaf distribution of the forest [C]."""
         return np.asarray(self._share[self._leaf[leaves]].mean(axis=0))
@@ -192,10 +249,9 @@ class Ensemble:
         still_index, still_values = outcome.index[resting], outcome.values[resting]
         by_feature = np.full(self._features, -1, dtype=np.int32)
         by_feature[outcome.index] = owner
-        trees, tree_base, forest, forest_base = self._explain_trees(
-            outcome, facts, asked, by_feature, (still_index, still_values)
-        )
-        net, net_base = self._explain_network(outcome, facts, asked, (still_index, still_values))
+        rest = self._rest(still_index, still_values)
+        trees, tree_base, forest, forest_base = self._explain_trees(outcome, facts, asked, by_feature, rest)
+        net, net_base = self._explain_network(outcome, facts, asked, rest)
         likelihood = np.zeros((facts, len(asked)))
         base = np.zeros(len(asked))
         count = len(columns)
@@ -223,7 +279,7 @@ class Ensemble:
         facts: int,
         asked: NDArray[np.intp],
         owner: NDArray[np.int32],
-        still: tuple[NDArray[np.int32], F32],
+        rest: Resting,
     ) -> tuple[F64, F64, F64, F64]:
         """Exact Shapley values [facts, columns] and baselines of the boosted trees and of the forest.
 
@@ -233,8 +289,7 @@ class Ensemble:
         slices = [self._slices[column] for column in asked]
         which = np.repeat(np.arange(len(asked)), [len(part) for part in slices])
         roots = np.concatenate([*slices, self._forest_roots])
-        without = self._trees.steps(*still)
-        found = reach(self._trees, roots, outcome.step, without, owner[self._feature], facts)
+        found = reach(roots, outcome.step, rest.step, self._feature, owner, facts)
         boosted = np.flatnonzero(found.tree < len(which))
         grown = np.flatnonzero(found.tree >= len(which))
         columns = len(asked)
@@ -242,11 +297,11 @@ class Ensemble:
         values[boosted, which[found.tree[boosted]]] = self._value[found.leaf[boosted]]
         values[grown, columns:] = self._share[self._leaf[found.leaf[grown]][:, None], asked]
         amounts = found.shapley(values)
-        leaves = self._trees.leaves(without, roots)
-        resting = self._value[leaves[: len(which)]]
+        resting = rest.grown[roots[: len(which)]]
         base = self._base[asked] + np.bincount(which, resting, minlength=columns)
-        rest = self._shares(leaves[len(which) :])[asked].astype(np.float64)
-        slope, forest_base = self._log_of_share(outcome.forest_share[asked].astype(np.float64), rest, asked)
+        slope, forest_base = self._log_of_share(
+            outcome.forest_share[asked].astype(np.float64), rest.share[asked].astype(np.float64), asked
+        )
         return amounts[:, :columns], base, amounts[:, columns:] / self._forest_count * slope, forest_base
 
     def _log_of_share(self, now: F64, rest: F64, asked: NDArray[np.intp]) -> tuple[F64, F64]:
@@ -266,15 +321,15 @@ class Ensemble:
         outcome: Outcome,
         facts: int,
         asked: NDArray[np.intp],
-        still: tuple[NDArray[np.int32], F32],
+        rest: Resting,
     ) -> tuple[F64, F64]:
-        network = self._network
-        resting = network.hidden(*still)
         moved = outcome.owner >= 0
-        shares = network.shares(outcome.hidden, resting, outcome.index[moved], outcome.values[moved], asked)
+        shares = self._network.shares(
+            outcome.hidden, rest.hidden, outcome.index[moved], outcome.values[moved], asked
+        )
         total = np.zeros((facts, len(asked)))
         np.add.at(total, outcome.owner[moved], shares)
-        return total, network.output(resting)[asked].astype(np.float64)
+        return total, rest.network[asked].astype(np.float64)
 
 
 def _softmax(margins: F64) -> F64:

@@ -100,14 +100,19 @@ class Trees:
 
     def steps(self, index: I32, values: F32) -> I32:
         """Where each node sends a patient [N] of whom only the features `index` are known."""
-        step = self.still.copy()
+        return self.turned(self.still, index, values)
+
+    def turned(self, step: I32, index: I32, values: F32) -> I32:
+        """The same steps with some features otherwise; a value of 0 makes one unknown."""
+        step = step.copy()
         begins, ends = self.starts[index], self.starts[index + 1]
         lengths = ends - begins
         # The node numbers of all features known: runs begin at `begins` and are `lengths` long.
         offsets = np.cumsum(lengths) - lengths
         touched = np.arange(lengths.sum()) + np.repeat(begins - offsets, lengths)
-        goes_left = np.repeat(values, lengths) <= self.threshold[touched]
-        step[touched] = np.where(goes_left, self.left[touched], self.right[touched])
+        value = np.repeat(values, lengths)
+        known = np.where(value <= self.threshold[touched], self.left[touched], self.right[touched])
+        step[touched] = np.where(value == 0, self.still[touched], known)
         return step
 
     def leaves(self, step: I32, roots: I32 | None = None) -> I32:
@@ -153,17 +158,18 @@ class Reached:
         return bits.astype(np.float64)
 
 
-def reach(trees: Trees, roots: I32, with_facts: I32, without: I32, owner: I32, players: int) -> Reached:
+def reach(roots: I32, with_facts: I32, without: I32, feature: I32, owner: I32, players: int) -> Reached:
     """All leaves that coalitions of facts reach in some of the trees.
 
     Args:
         roots: the trees asked.
         with_facts, without: `Trees.steps` of the chart and of the baseline [N].
-        owner: the fact that owns the feature of each node [N], -1 for none (there both steps agree).
+        feature: the feature each node asks [N].
+        owner: the fact that owns each feature [F], -1 for none (there both steps agree).
         players: number of facts P.
     """
     # A few hundred leaves of a few steps each: plain integers walk them faster than arrays would.
-    seen_at, unseen_at, owner_at = with_facts.data, without.data, owner.data
+    seen_at, unseen_at, feature_at, owner_at = with_facts.data, without.data, feature.data, owner.data
     leaves: list[int] = []
     tree: list[int] = []
     needs: list[int] = []
@@ -180,7 +186,7 @@ def reach(trees: Trees, roots: I32, with_facts: I32, without: I32, owner: I32, p
                         break
                     node = seen
                     continue
-                fact = 1 << owner_at[node]
+                fact = 1 << owner_at[feature_at[node]]
                 # A fact already asked for is seen, one already excluded is not; another divides the way.
                 if barred & fact:
                     node = unseen

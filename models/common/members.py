@@ -123,14 +123,12 @@ class Likelihood:
                 instead(prior + index - places.bands, unknown_age, item)
         table = self.table
         distance = np.array(distances, dtype=np.float32)[:, None]
-        gap = distance - self.mean[analytes]
-        added = self.offset[analytes] + 0.5 * distance**2 - 0.5 * gap**2 * self.precision[analytes]
         return Evidence(
             table[unknown_age] + table[unknown_sex] + table[unknown_pregnancy],
             np.array(rows, dtype=np.intp),
             np.array(scales, dtype=np.float32),
             np.array(items, dtype=np.intp),
-            np.clip(added, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT),
+            self._distances(distance, analytes),
             np.array(measured, dtype=np.intp),
         )
 
@@ -138,6 +136,22 @@ class Likelihood:
         """The margins [D]: base plus what every statement adds."""
         total = evidence.base + evidence.measured.sum(axis=0)
         return np.asarray(total + evidence.scales @ self.table[evidence.rows])
+
+    def without(self, evidence: Evidence, fact: int, analytes: NDArray[np.intp], normal: float) -> F32:
+        """The margins [D] without what one fact says; some analytes are taken to be at `normal` instead."""
+        stays = evidence.items != fact
+        total = evidence.base + evidence.scales[stays] @ self.table[evidence.rows[stays]]
+        total = total + evidence.measured[evidence.measured_items != fact].sum(axis=0)
+        if len(analytes):
+            distance = np.full((len(analytes), 1), normal, dtype=np.float32)
+            total = total + self._distances(distance, analytes).sum(axis=0)
+        return np.asarray(total)
+
+    def _distances(self, distance: F32, analytes: list[int] | NDArray[np.intp]) -> F32:
+        """What measurements at some distances from normal [m, 1] add [m, D]."""
+        gap = distance - self.mean[analytes]
+        added = self.offset[analytes] + 0.5 * distance**2 - 0.5 * gap**2 * self.precision[analytes]
+        return np.asarray(np.clip(added, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT))
 
     def shares(self, evidence: Evidence, facts: int, columns: NDArray[np.intp]) -> NDArray[np.float64]:
         """What each fact adds to some of the margins [facts, columns]; items are facts here."""

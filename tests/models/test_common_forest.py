@@ -103,7 +103,7 @@ def explained(found: Trees, known: Values, still: Values, owner: dict[int, int],
     of_feature = np.array([owner.get(i, -1) for i in range(features)], dtype=np.int32)
     asked = np.full(len(found.left), features - 1, dtype=np.int32)
     asked[: found.starts[-1]] = np.repeat(np.arange(features), np.diff(found.starts))
-    return reach(found, found.roots, stepped(found, known), stepped(found, still), of_feature[asked], players)
+    return reach(found.roots, stepped(found, known), stepped(found, still), asked, of_feature, players)
 
 
 def brute_force(
