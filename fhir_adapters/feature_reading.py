@@ -26,6 +26,8 @@ from fhir_adapters.feature_values import (
 if TYPE_CHECKING:
     from fhir_adapters.features import FeatureReader
 
+NO_DISEASE = frozenset("RSTVWXYZ")
+"""Chapters of ICD-10-CM that hold symptoms, injuries, causes and contacts: a reason, but no diagnosis."""
 TREND_GAP = timedelta(hours=4)
 DAY, WEEK = timedelta(days=1), timedelta(days=7)
 SIGN_HOURS, RESULT_HOURS, INPATIENT_HOURS = 24.0, 72.0, 168.0
@@ -45,6 +47,7 @@ class Reading:
         self.values: dict[int, tuple[float, int]] = {}
         self.complaint: Finding | Problem | None = None
         self.complaint_item = -1
+        self.named: list[tuple[str, int]] = []
 
     def features(self) -> Features:
         chart = self.chart
@@ -62,6 +65,7 @@ class Reading:
             tuple([self.values[i][0] for i in order]),
             tuple([self.values[i][1] for i in order]),
             stated,
+            tuple(self.named),
             tuple(self.items),
             encounter is not None and encounter.setting in ("emergency", "inpatient"),
             chart.subject.age_years,
@@ -109,9 +113,13 @@ class Reading:
             status = problem.status
             numbers = reader.numbers_of("ICD:" + problem.icd10cm, denied=status == "absent")
             risks = reader.risks_of("icd", problem.icd10cm)
-            if not numbers and not risks:
+            reason = problem.role == "complaint" and status == "active" and not numbers
+            named = reason and problem.icd10cm[0] not in NO_DISEASE
+            if not (numbers or risks or named):
                 continue
             item = self._item(problem)
+            if named:
+                self.named.append((problem.icd10cm, item))
             if status == "absent":
                 self._say(numbers, ABSENT, item)
                 self._risk(risks, ABSENT, item)

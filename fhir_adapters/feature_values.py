@@ -103,6 +103,7 @@ class Stated(msgspec.Struct, frozen=True, gc=False):
 class Features(msgspec.Struct, frozen=True):
     """A chart by a schema: ``values[i]`` of feature ``index[i]`` is from item ``owner[i]`` (-1: the visit).
 
+    `named` holds the ICD-10-CM codes of diseases given as the reason for the visit, with their items.
     `stated` holds what is said of findings without what follows from it: of the present ones the most
     specific, of the denied ones those said.  Order is deterministic.
     """
@@ -111,6 +112,7 @@ class Features(msgspec.Struct, frozen=True):
     values: tuple[float, ...]
     owner: tuple[int, ...]
     stated: tuple[Stated, ...]
+    named: tuple[tuple[str, int], ...]
     items: tuple[Item, ...]
     emergency: bool
     age_years: float | None

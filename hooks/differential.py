@@ -11,7 +11,8 @@ from importlib import resources
 
 import msgspec
 
-from fhir_adapters.chart import PatientChart
+from fhir_adapters.chart import PatientChart, Problem
+from fhir_adapters.feature_reading import NO_DISEASE
 from hooks.errors import DataInvalid
 from models.assessment import Assessment, Contribution, Prediction
 
@@ -151,8 +152,15 @@ def _is_made(leading: Prediction, chart: PatientChart, assessment: Assessment) -
     return any(
         problem.status == "active"
         and problem.icd10cm[:3] in categories
-        and (problem.role == "encounter" or (calm and problem.role == "problem-list"))
+        and (problem.role == "encounter" or (calm and _known(problem)))
         for problem in chart.problems
+    )
+
+
+def _known(problem: Problem) -> bool:
+    """Whether a diagnosis is known: on the problem list, or the reason for the visit (a follow-up)."""
+    return problem.role == "problem-list" or (
+        problem.role == "complaint" and problem.icd10cm[0] not in NO_DISEASE
     )
 
 

@@ -87,7 +87,8 @@ class CommonEngine:
             reader.at_bands,
         )
         mix = np.array([disease.severity for disease in diseases])
-        self.ensemble = Ensemble(arrays, msgspec.convert(stack, Stack), places, mix)
+        categories = [tuple(dict.fromkeys((d.icd10, d.icd10cm[:3]))) for d in diseases]
+        self.ensemble = Ensemble(arrays, msgspec.convert(stack, Stack), places, mix, categories)
         self._chance = arrays["knowledge.chance"].astype(np.float32)
         self._next_steps = NextSteps(schema, self._chance, arrays, stack_tests(arrays))
         self._analytes = analytes

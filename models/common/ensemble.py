@@ -6,8 +6,8 @@ it, and counterfactuals, are `differential` and `alternatives`.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -78,10 +78,17 @@ class Resting:
 class Ensemble:
     """The members with their arrays prepared; immutable, shared by all calls of a process."""
 
-    def __init__(self, arrays: Arrays, stack: Stack, places: Places, severity_mix: F64) -> None:
+    def __init__(
+        self,
+        arrays: Arrays,
+        stack: Stack,
+        places: Places,
+        severity_mix: F64,
+        categories: Sequence[tuple[str, ...]] = (),
+    ) -> None:
         self.stack = stack
         self.places = places
-        self._likelihood = Likelihood.of(arrays)
+        self._likelihood = Likelihood.of(arrays, categories)
         self._network = Network.of(arrays)
         self._join(arrays)
         self._usual = arrays["forest.usual"].astype(np.float64)
@@ -122,11 +129,6 @@ class Ensemble:
         self._features = len(trees.starts) - 1
         # There are as many resting states as settings; each is worked out once.
         self._resting: dict[tuple[tuple[int, ...], tuple[float, ...]], Resting] = {}
-
-    @classmethod
-    def of(cls, arrays: Arrays, stack: dict[str, Any], places: Places, severity_mix: F64) -> "Ensemble":
-        """From the parts of a bundle; raises `msgspec.ValidationError` when the stack is not one."""
-        return cls(arrays, msgspec.convert(stack, Stack), places, severity_mix)
 
     def run(self, features: Features, rules_logit: float) -> Outcome:
         """Margins and probabilities of one patient; `rules_logit` is what the published rules give."""

@@ -6,6 +6,7 @@ straight line from the baseline for the net (integrated gradients, Sundararajan 
 closed form for one hidden layer of rectifiers).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,10 @@ F32 = NDArray[np.float32]
 Arrays = dict[str, NDArray[np.generic]]
 TEXTBOOK_LIMIT = 4.0
 """Log likelihood ratio beyond which one measurement proves no more."""
+NAMED = 12.0
+"""Log likelihood ratio of a diagnosis given as the reason for the visit (blood pressure follow-up, known
+gout): it is nearly always the one the visit ends with.  Simulated patients come with complaints only, so it
+is not learned; grade C."""
 COMPLAINT_PLACE = 5
 """Place of the feature "names a complaint" among those of the person."""
 
@@ -44,7 +49,8 @@ class Likelihood:
     `table` stacks, from the starts `at`: findings present and denied [V, D] each, risks said and denied
     [R, D], results positive and negative [K, D], sex [3, D] (male, unknown, female), pregnancy [3, D],
     naming a complaint [1, D], and the prior by setting and age band [2 (bands + 1), D] (last of each:
-    unknown age).  `mean`, `precision` and `offset` [A, D] are of measurements' distances from normal.
+    unknown age); after these a row for each ICD-10 category in `named`.  `mean`, `precision` and `offset`
+    [A, D] are of measurements' distances from normal.
     """
 
     table: F32
@@ -53,10 +59,11 @@ class Likelihood:
     mean: F32
     precision: F32
     offset: F32
+    named: dict[str, int]
 
     @classmethod
-    def of(cls, arrays: Arrays) -> "Likelihood":
-        """The tables stored under ``likelihood.*``."""
+    def of(cls, arrays: Arrays, categories: Sequence[tuple[str, ...]] = ()) -> "Likelihood":
+        """The tables stored under ``likelihood.*``; `categories` are those each disease is coded under."""
         parts = {name: arrays[f"likelihood.{name}"].astype(np.float32) for name in _TABLES}
         prior = arrays["likelihood.prior"].astype(np.float32)
         parts["prior"] = prior.reshape(-1, prior.shape[-1])
@@ -67,8 +74,14 @@ class Likelihood:
         mean, precision, offset = (
             arrays[f"likelihood.{name}"].astype(np.float32) for name in ("mean", "precision", "offset")
         )
-        table = np.concatenate(list(parts.values()))
-        return cls(table, at, prior.shape[1], mean, precision, offset)
+        every = sorted({category for row in categories for category in row})
+        named = {category: rows + number for number, category in enumerate(every)}
+        called = np.zeros((len(every), prior.shape[-1]), dtype=np.float32)
+        for column, row in enumerate(categories):
+            for category in row:
+                called[named[category] - rows, column] = NAMED
+        table = np.concatenate([*parts.values(), called])
+        return cls(table, at, prior.shape[1], mean, precision, offset, named)
 
     def read(self, features: Features, places: "Places") -> Evidence:
         """The rows of the tables that a chart speaks of."""
@@ -81,6 +94,12 @@ class Likelihood:
             rows.append((at["present"] if present else at["absent"]) + stated.finding)
             scales.append(1.0 if not present or stated.value >= 1 else 0.5)
             items.append(stated.item)
+        for code, item in features.named:
+            row = self.named.get(code[:3])
+            if row is not None:
+                rows.append(row)
+                scales.append(1.0)
+                items.append(item)
         prior = at["prior"] + int(features.emergency) * self.bands
         unknown_age, unknown_sex, unknown_pregnancy = (
             prior + self.bands - 1,

@@ -116,3 +116,8 @@ def test_a_separating_test_is_offered_for_one_click(shipped: Running) -> None:
     suggestions = [s for card in cards(shipped, "order-select-decide") for s in card.get("suggestions", [])]
     created = [a["resource"] for s in suggestions for a in s["actions"] if a["type"] == "create"]
     assert any(resource["resourceType"] == "ServiceRequest" for resource in created)
+
+
+def test_a_diagnosis_that_is_the_reason_for_the_visit_leads(shipped: Running) -> None:
+    predictions = assess(shipped, "hypertension")["common"][0]["resource"]["prediction"]
+    assert predictions[0]["outcome"]["coding"][0]["code"] == "I10"

@@ -116,6 +116,7 @@ def test_the_baseline_is_a_patient_of_whom_nothing_is_recorded() -> None:
             tuple(-1 for _ in here),
             (),
             (),
+            (),
             read.emergency,
             None,
             "unknown",
