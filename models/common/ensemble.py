@@ -122,6 +122,8 @@ class Ensemble:
         starts = np.searchsorted(self._column[order], np.arange(width + 1))
         # The trees of each output: the slices that explanations need.
         self._slices = [trees.roots[order[starts[c] : starts[c + 1]]] for c in range(width)]
+        self._boosted_roots = trees.roots[: self._boosted_count]
+        self._boosted_depth = boosted.depth
         self._forest_roots = trees.roots[self._boosted_count :]
         self._feature = np.full(len(trees.left), len(trees.starts) - 2, dtype=np.int32)
         lengths = np.diff(trees.starts)
@@ -178,10 +180,9 @@ class Ensemble:
 
     def _grown(self, step: NDArray[np.int32]) -> tuple[F64, F32]:
         """Margins of the boosted trees and shares of the forest [C] at some steps."""
-        leaves = self._trees.leaves(step)
-        value = self._value[leaves[: self._boosted_count]]
+        value = self._value[self._trees.leaves(step, self._boosted_roots, self._boosted_depth)]
         boosted = self._base + np.bincount(self._column, value, minlength=self.width)
-        return boosted, self._shares(leaves[self._boosted_count :])
+        return boosted, self._shares(self._trees.leaves(step, self._forest_roots))
 
     def _pooled(self, likelihood: F32, boosted: F64, network: F32, share: F32) -> tuple[F64, F64]:
         """Pooled margins of the diseases, and what the forest says of diseases and severity."""

@@ -111,14 +111,16 @@ class Trees:
         offsets = np.cumsum(lengths) - lengths
         touched = np.arange(lengths.sum()) + np.repeat(begins - offsets, lengths)
         value = np.repeat(values, lengths)
-        known = np.where(value <= self.threshold[touched], self.left[touched], self.right[touched])
-        step[touched] = np.where(value == 0, self.still[touched], known)
+        turned = np.where(value <= self.threshold[touched], self.left[touched], self.right[touched])
+        if not values.all():
+            turned = np.where(value == 0, self.still[touched], turned)
+        step[touched] = turned
         return step
 
-    def leaves(self, step: I32, roots: I32 | None = None) -> I32:
-        """The leaf of each tree [T], or of the trees with some roots."""
+    def leaves(self, step: I32, roots: I32 | None = None, depth: int | None = None) -> I32:
+        """The leaf of each tree [T], or of the trees with some roots (and a lesser depth)."""
         node = self.roots if roots is None else roots
-        for _ in range(self.depth):
+        for _ in range(self.depth if depth is None else depth):
             node = step[node]
         return node
 
