@@ -16,7 +16,7 @@ from models.common.ensemble import Outcome
 if TYPE_CHECKING:
     from models.common.engine import CommonEngine
 
-MOST = 3
+MOST, TRIED = 3, 4
 LEAST_PUSH = 0.4
 """Log-odds under which a fact is not worth asking about."""
 LEAST_CHANGE = 0.005
@@ -42,7 +42,7 @@ def counterfactuals(
     name = engine.diseases[disease].id
     before = float(outcome.disease[disease])
     found: list[Counterfactual] = []
-    for row in np.argsort(-amounts, kind="stable")[: 2 * MOST].tolist():
+    for row in np.argsort(-amounts, kind="stable")[:TRIED].tolist():
         fact = facts[row]
         if amounts[row] < LEAST_PUSH or len(found) == MOST:
             break
