@@ -75,7 +75,7 @@ class Store:
         except KeyboardInterrupt:
             status = RunStatus.KILLED
             raise
-        except BaseException:
+        except BaseException:  # whatever ended it: the run says so, and the fault goes on
             status = RunStatus.FAILED
             raise
         finally:
