@@ -64,7 +64,7 @@ def asked(
     }
     steps = NextSteps(schema, np.array(chance[:2], dtype=np.float32), arrays, ("blood-cultures",))
     ones = tuple(1.0 for _ in known)
-    features = Features(tuple(known), ones, tuple(0 for _ in known), (), (), False, None, "unknown")
+    features = Features(tuple(known), ones, tuple(0 for _ in known), (), (), (), False, None, "unknown")
     probability = np.array(disease)
     order = np.argsort(-probability, kind="stable")
     found = steps.best(features, probability, order, tiny_diseases())
@@ -96,7 +96,7 @@ def test_a_step_names_the_two_diseases_that_it_tells_apart() -> None:
     schema = tiny_schema()
     chance = np.array([[0.9, 0.1, 0.5], [0.5, 0.5, 0.5]], dtype=np.float32)
     steps = NextSteps(schema, chance, tiny_arrays(schema), ("blood-cultures",))
-    nothing = Features((), (), (), (), (), False, None, "unknown")
+    nothing = Features((), (), (), (), (), (), False, None, "unknown")
     probability = np.array([0.4, 0.4, 0.2])
     (step,) = steps.best(nothing, probability, np.array([0, 1, 2]), tiny_diseases())
     assert (step.code, step.separates) == ("HP:0001945", ("common-cold", "influenza"))
