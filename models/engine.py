@@ -11,7 +11,7 @@ import msgspec
 
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.hpo import Ontology
-from models.assessment import Assessment, Contribution, Fact, Missing, Severity
+from models.assessment import Assessment, Contribution, Fact, Missing, RedFlag, Severity
 from models.bundle import Bundle
 from models.common.engine import CommonEngine, Differential
 from models.order_guidance import OrderGuidance
@@ -20,7 +20,7 @@ from models.recommendations import recommend
 from models.rules import tables
 from models.rules.actions import Actions
 from models.rules.analytes import load_analytes
-from models.rules.complaints import ComplaintRisk
+from models.rules.complaints import Complaint, ComplaintRisk
 from models.rules.currency import Currency
 from models.rules.facts import fact_of
 from models.rules.immediate import PAIN, TARGET, Immediate, ImmediateModel, Weights, logistic
@@ -111,21 +111,14 @@ class Engine:
         )
 
     def assess(self, chart: PatientChart) -> Assessment:
-        """Assess one chart.  Pure and deterministic; under 300 microseconds for an emergency chart."""
+        """Assess one chart.  Pure and deterministic; docs/benchmark.md has the time it takes."""
         currency = Currency(chart, self._scores.windows)
         scored = self._scores.evaluate(chart, currency)
         hits = self._terms.match(chart, currency)
         met = self._red_flags.evaluate(chart, hits)
         visible = self._red_flags.visible(met)
         complaints = self._complaints.of(chart)
-        immediate = self._immediate.assess(
-            chart,
-            scores=scored.scores,
-            critical_values=scored.critical_values,
-            red_flags=met,
-            complaints=complaints,
-            pain=self._pain(chart, currency),
-        )
+        immediate = self._attention(chart, currency, scored, met, complaints)
         results = RuleResults(visible, scored.scores, scored.critical_values)
         ranks = _urgencies(results)
         situation = self._severity.situation(
@@ -170,15 +163,24 @@ class Engine:
         currency = Currency(chart, self._scores.windows)
         scored = self._scores.evaluate(chart, currency)
         met = self._red_flags.evaluate(chart, self._terms.match(chart, currency))
-        return logit_of(
-            self._immediate.assess(
-                chart,
-                scores=scored.scores,
-                critical_values=scored.critical_values,
-                red_flags=met,
-                complaints=self._complaints.of(chart),
-                pain=self._pain(chart, currency),
-            )
+        return logit_of(self._attention(chart, currency, scored, met, self._complaints.of(chart)))
+
+    def _attention(
+        self,
+        chart: PatientChart,
+        currency: Currency,
+        scored: ScoresResult,
+        met: tuple[RedFlag, ...],
+        complaints: list[Complaint],
+    ) -> Immediate:
+        """The rules' probability of immediate attention from what they found."""
+        return self._immediate.assess(
+            chart,
+            scores=scored.scores,
+            critical_values=scored.critical_values,
+            red_flags=met,
+            complaints=complaints,
+            pain=self._pain(chart, currency),
         )
 
     def _pain(self, chart: PatientChart, currency: Currency) -> Fact | None:

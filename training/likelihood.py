@@ -25,7 +25,7 @@ def likelihood_arrays(tables: Tables, case_mix: tuple[float, float] = CASE_MIX) 
     """The arrays of the member, under ``likelihood.*``."""
     weight = tables.weight.mean(axis=0)  # [D, G]
     share = (case_weights(tables, 0, case_mix) + case_weights(tables, 1, case_mix)) / 2
-    chance = np.einsum("dg,dgv->vd", weight, tables.chance)
+    chance = tables.mean_chance()
     usual = chance @ share
     present = np.log(np.maximum(chance, FLOOR) / np.maximum(usual, FLOOR)[:, None])
     missed = MISTAKEN * chance

@@ -11,10 +11,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from fhir_adapters.features import FeatureReader
 from models.common.disease import DiseaseInfo
 from models.policy import PolicySettings
 from training.ensemble.assemble import Assembled
-from training.ensemble.cohort import Labels
+from training.ensemble.cohort import Cohort, Labels
 from training.ensemble.members import Margins, weights_of
 from training.ensemble.stacking import Pool, fit_logistic, fit_pool, fit_temperature, softmax
 from training.ensemble.train import MEMBERS, Data, Trained, member_margins
@@ -29,7 +30,7 @@ Everyone = dict[str, Margins]
 def held_out(
     trained: Trained,
     assembled: Assembled,
-    reader: object,
+    reader: FeatureReader,
     diseases: Sequence[DiseaseInfo],
     coverage: float,
     critical_weight: float,
@@ -43,13 +44,13 @@ def held_out(
     """
     data = assembled.data
 
-    def margins(cohort: object) -> Everyone:
+    def margins(cohort: Cohort) -> Everyone:
         return member_margins(
             trained.likelihood,
             trained.boosted,
             trained.network,
             trained.forest,
-            cohort,  # type: ignore[arg-type]
+            cohort,
             reader,
         )
 

@@ -87,7 +87,7 @@ def disease_infos(knowledge: Knowledge, tables: Tables, trained: Trained) -> tup
 
 def knowledge_arrays(knowledge: Knowledge, tables: Tables) -> Arrays:
     """P(finding | disease), which findings can be asked, their labels, and P(positive test | disease)."""
-    chance = np.einsum("dg,dgv->vd", tables.weight.mean(axis=0), tables.chance)
+    chance = tables.mean_chance()
     findings = {row.key for row in knowledge.findings}
     names = sorted({row[0] for d in knowledge.diseases for row in d.tests if row[0] not in findings})
     place = {name: number for number, name in enumerate(names)}

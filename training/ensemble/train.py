@@ -17,11 +17,11 @@ from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from fhir_adapters.features import FeatureReader
 from models.assessment import SEVERITIES
 from training.ensemble.cohort import Cohort, Labels, world_of
 from training.ensemble.config import EnsembleConfig
 from training.ensemble.members import (
-    FOREST_FLOOR,
     Boosted,
     Forest,
     Margins,
@@ -86,7 +86,7 @@ class Trained:
 MEMBERS = ("likelihood", "boosted", "network", "forest")
 
 
-def train(tables: Tables, reader: object, data: Data, config: EnsembleConfig, say: Say) -> Trained:
+def train(tables: Tables, reader: FeatureReader, data: Data, config: EnsembleConfig, say: Say) -> Trained:
     """Fit everything.  `reader` is the `FeatureReader` of the rows; `say` is told what is going on."""
     started = time.monotonic()
 
@@ -96,7 +96,7 @@ def train(tables: Tables, reader: object, data: Data, config: EnsembleConfig, sa
     classes = len(tables.ids)
     mix = severity_mix(tables)
     likelihood = likelihood_arrays(tables)
-    own = likelihood_margins(likelihood, data.train.rows, reader)  # type: ignore[arg-type]
+    own = likelihood_margins(likelihood, data.train.rows, reader)
     tempering = 1 / fit_temperature(own.astype(np.float64), data.train.labels.disease.astype(np.int64))
     tell(f"likelihood of the knowledge: tempered by {tempering:.2f}")
     base = (tempering * own).astype(np.float32)
@@ -148,10 +148,10 @@ def member_margins(
     network: Net,
     forest: Forest,
     cohort: Cohort,
-    reader: object,
+    reader: FeatureReader,
 ) -> dict[str, Margins]:
     """What each member says of a cohort."""
-    own = likelihood_margins(likelihood, cohort.rows, reader)  # type: ignore[arg-type]
+    own = likelihood_margins(likelihood, cohort.rows, reader)
     return {
         "likelihood": Margins(own, own[:, :5], own[:, 0]),
         "boosted": boosted.margins(cohort.rows),
@@ -310,7 +310,7 @@ def conformal_threshold(probability: F64, disease: NDArray[np.int32], coverage: 
 
 def explained(tables: Tables, cohort: Cohort, probability: F64) -> F64:
     """How well the differential explains what is present: mean P(finding | differential), 0 to 1 [N]."""
-    chance = np.einsum("dg,dgv->vd", tables.weight.mean(axis=0), tables.chance).astype(np.float32)
+    chance = tables.mean_chance().astype(np.float32)
     found = np.ones(len(cohort))
     said = cohort.rows.said
     for row in range(len(cohort)):
@@ -324,6 +324,3 @@ def similarity_quantiles(tables: Tables, cohort: Cohort, probability: F64) -> tu
     """Quantiles of `explained` over patients like those of training."""
     values = explained(tables, cohort, probability)
     return tuple(float(v) for v in np.quantile(values, np.linspace(0, 1, SIMILARITY_STEPS)))
-
-
-FLOOR = FOREST_FLOOR

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from training.simulation.population import Patients, normals, rounded
 from training.simulation.tables import F32, F64, Tables
 
-STYLES = ("triage", "ordinary", "thorough")
 STYLE_SHARE = np.array([[0.20, 0.45, 0.35], [0.40, 0.35, 0.25]])
-"""Share of the styles in primary care and emergency.  All shares of this module are grade C."""
+"""Share of the styles (triage note, ordinary, thorough) in primary care and emergency.  All shares of this
+module are grade C."""
 WRITTEN = {"symptom": (0.06, 0.5, 0.88), "sign": (0.04, 0.35, 0.6), "test": (0.01, 0.12, 0.3)}
 """Chance that something present is written down, by kind and style."""
 DENIED = (0.04, 0.18, 0.45)

@@ -84,6 +84,10 @@ class Tables:
     risk_shift: F64  # [R, A]
     risk_chance: F64  # [R, V]
 
+    def mean_chance(self) -> F64:
+        """P(finding | disease) over grades and both settings [V, D]."""
+        return np.asarray(np.einsum("dg,dgv->vd", self.weight.mean(axis=0), self.chance))
+
 
 def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     """The arrays of a knowledge base, in the order of `schema`."""
