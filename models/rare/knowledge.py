@@ -1,0 +1,69 @@
+"""The compiled knowledge of the rare-disease engine: terms, diseases, evidence and their inversion.
+
+Responsible for holding it together and for reading it from arrays (of the model bundle).  The arrays are
+compiled by `training.rare.build`; nothing here reads files.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.rare.diseases import Diseases
+from models.rare.evidence import Evidence, blob, texts
+from models.rare.segment import Segment, build_segment
+from models.rare.terms import I32, Arrays, Terms
+
+
+class RareKnowledgeInvalid(Exception):
+    """Arrays that are no knowledge of this version of the software; the text names what is missing."""
+
+
+@dataclass(frozen=True, eq=False)
+class RareKnowledge:
+    """Everything HPO's annotations say, ready to be scored; immutable.
+
+    `release` is HPO's, `attribution` the text its licence asks to be shown.
+    """
+
+    release: str
+    attribution: str
+    terms: Terms
+    diseases: Diseases
+    evidence: Evidence
+    segment: Segment
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, NDArray[np.generic]]) -> "RareKnowledge":
+        """The knowledge stored in arrays as `arrays` gives them.  Raises `RareKnowledgeInvalid`."""
+        given = dict(arrays)
+        try:
+            release, attribution = texts(given["rare.release"])[0], "\n".join(texts(given["rare.attribution"]))
+            terms = Terms.of(given)
+            diseases = Diseases.of(given)
+            evidence = Evidence.of_arrays(given)
+            segment = Segment.of(given)
+        except KeyError as missing:
+            raise RareKnowledgeInvalid(f"no array {missing}: build the knowledge anew") from None
+        if not len(diseases) == segment.size == len(evidence.starts) - 1:
+            raise RareKnowledgeInvalid("diseases, evidence and profiles are not of one build")
+        return cls(release, attribution, terms, diseases, evidence, segment)
+
+    def arrays(self) -> Arrays:
+        """What `of` reads."""
+        return {
+            "rare.release": blob([self.release]),
+            "rare.attribution": blob(self.attribution.split("\n")),
+            **self.terms.arrays(),
+            **self.diseases.arrays(),
+            **self.evidence.arrays(),
+            **self.segment.arrays(),
+        }
+
+    def without(self, references: Collection[str]) -> tuple[I32, Segment]:
+        """The diseases that rest on some references, and what is left of them when these go unread."""
+        touched = [self.evidence.citing(reference) for reference in sorted(set(references))]
+        numbers = np.unique(np.concatenate(touched)) if touched else np.zeros(0, dtype=np.int32)
+        profiles = [self.evidence.profile(int(disease), references) for disease in numbers]
+        return numbers.astype(np.int32), build_segment(profiles, self.terms)
