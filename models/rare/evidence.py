@@ -7,6 +7,7 @@ read.  A profile is what is scored: the findings of one disease with their frequ
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,11 +56,22 @@ class Evidence:
 
     def citing(self, reference: str) -> I32:
         """The diseases with a line that cites a reference, ascending."""
-        numbers = [n for n, each in enumerate(self.references) if reference in each.split(";")]
-        if not numbers:
+        index, order, bounds = self._cited
+        lines = [order[bounds[n] : bounds[n + 1]] for n in index.get(reference, ())]
+        if not lines:
             return np.zeros(0, dtype=np.int32)
-        lines = np.flatnonzero(np.isin(self.reference, numbers))
-        return np.unique(np.searchsorted(self.starts, lines, side="right") - 1).astype(np.int32)
+        return np.unique(np.searchsorted(self.starts, np.concatenate(lines), side="right") - 1).astype(np.int32)
+
+    @cached_property
+    def _cited(self) -> tuple[dict[str, list[int]], I32, I32]:
+        """Numbers of the references that name an id, and the lines of each reference."""
+        index: dict[str, list[int]] = {}
+        for number, each in enumerate(self.references):
+            for one in each.split(";"):
+                index.setdefault(one, []).append(number)
+        order = np.argsort(self.reference, kind="stable").astype(np.int32)
+        bounds = np.searchsorted(self.reference[order], np.arange(len(self.references) + 1))
+        return index, order, bounds.astype(np.int32)
 
     def profile(self, disease: int, without: Collection[str] = ()) -> Profile:
         """The findings of a disease as if the references `without` had never been read.

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rare.diseases import Diseases
-from models.rare.evidence import Evidence, blob, texts
-from models.rare.segment import Segment, build_segment
-from models.rare.terms import I32, Arrays, Terms
+from models.rare.evidence import Evidence, Profile, blob, texts
+from models.rare.segment import Segment
+from models.rare.terms import Arrays, Terms
 
 
 class RareKnowledgeInvalid(Exception):
@@ -61,9 +61,7 @@ class RareKnowledge:
             **self.segment.arrays(),
         }
 
-    def without(self, references: Collection[str]) -> tuple[I32, Segment]:
-        """The diseases that rest on some references, and what is left of them when these go unread."""
-        touched = [self.evidence.citing(reference) for reference in sorted(set(references))]
-        numbers = np.unique(np.concatenate(touched)) if touched else np.zeros(0, dtype=np.int32)
-        profiles = [self.evidence.profile(int(disease), references) for disease in numbers]
-        return numbers.astype(np.int32), build_segment(profiles, self.terms)
+    def without(self, references: Collection[str]) -> dict[int, Profile]:
+        """What is left of the diseases that rest on some references when these go unread."""
+        touched = sorted({int(d) for reference in references for d in self.evidence.citing(reference)})
+        return {disease: self.evidence.profile(disease, references) for disease in touched}

@@ -26,7 +26,8 @@ class Segment:
     Profiles by disease: ``starts`` [D + 1], ``terms``, ``chance``, ``weight``.  Postings by term, the
     annotations carried up to all ancestors: those of term t are ``posted[t]:posted[t + 1]`` of `disease`,
     `likely` (the greatest frequency of any annotation at or below t) and `own` (annotated with t itself).
-    `mass` [D] is the information content of all terms of a disease and their ancestors.
+    `reached_starts` [D + 1] and `reached` are the same postings by disease: all terms a disease has, their
+    ancestors included; `mass` [D] is their information content.
     """
 
     starts: I32
@@ -38,6 +39,8 @@ class Segment:
     likely: F32
     own: NDArray[np.uint8]
     mass: F32
+    reached_starts: I32
+    reached: I32
 
     @property
     def size(self) -> int:
@@ -74,9 +77,11 @@ class Segment:
         def f32(field: str) -> F32:
             return arrays[f"segment.{field}"].astype(np.float32)
 
+        posted, disease = i32("posted"), i32("disease")
         return cls(
-            i32("starts"), i32("terms"), f32("chance"), f32("weight"), i32("posted"), i32("disease"),
+            i32("starts"), i32("terms"), f32("chance"), f32("weight"), posted, disease,
             f32("likely"), arrays["segment.own"].astype(np.uint8), f32("mass"),
+            *_by_disease(posted, disease, len(arrays["segment.starts"]) - 1),
         )  # fmt: skip
 
 
@@ -118,14 +123,24 @@ def invert(
     at_own = np.maximum.reduceat(own[order].astype(np.uint8), first) if len(first) else np.zeros(0, np.uint8)
     disease = (kept % size).astype(np.int32)
     at_term = kept // size
+    posted = np.searchsorted(at_term, np.arange(len(terms) + 1)).astype(np.int32)
     return Segment(
         starts.astype(np.int32),
         number,
         frequency,
         weight.astype(np.float32),
-        np.searchsorted(at_term, np.arange(len(terms) + 1)).astype(np.int32),
+        posted,
         disease,
         how[order][first].astype(np.float32),
         at_own,
         np.bincount(disease, terms.ic[at_term], len(starts) - 1).astype(np.float32),
+        *_by_disease(posted, disease, len(starts) - 1),
     )
+
+
+def _by_disease(posted: I32, disease: I32, size: int) -> tuple[I32, I32]:
+    """Postings turned round: where each disease's terms start [D + 1], and the terms, ascending."""
+    at_term = np.repeat(np.arange(len(posted) - 1, dtype=np.int32), np.diff(posted))
+    order = np.argsort(disease.astype(np.uint16), kind="stable")
+    starts = np.concatenate([[0], np.cumsum(np.bincount(disease, minlength=size))])
+    return starts.astype(np.int32), at_term[order]

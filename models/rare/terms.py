@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
+I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
 Arrays = dict[str, NDArray[np.generic]]
 ROOT = 118
@@ -98,7 +99,7 @@ class Terms:
         }
 
 
-def runs(starts: I32, ends: I32) -> NDArray[np.int64]:
+def runs(starts: NDArray[np.integer], ends: NDArray[np.integer]) -> NDArray[np.int64]:
     """All positions of several half-open ranges, one range after the other."""
     lengths = (ends - starts).astype(np.int64)
     offsets = np.cumsum(lengths) - lengths

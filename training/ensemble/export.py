@@ -6,6 +6,7 @@ nodes numbered by the feature they ask, leaves last.
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xgboost
@@ -103,16 +104,7 @@ def boosted_arrays(boosted: Boosted, classes: int, width: int) -> Arrays:
         # A classifier of several classes adds 0.5 to every margin; a binary one starts at its logit, 0.
         base[first : first + count] = _base(booster, count)
         for number, tree in enumerate(model["gradient_booster"]["model"]["trees"]):
-            left = np.array(tree["left_children"], dtype=np.int64)
-            conditions = np.array(tree["split_conditions"], dtype=np.float32)
-            nodes.add(
-                np.array(tree["split_indices"], dtype=np.int64),
-                np.nextafter(conditions, np.float32(-np.inf)),
-                left,
-                np.array(tree["right_children"], dtype=np.int64),
-                np.array(tree["default_left"], dtype=bool),
-            )
-            values.append(np.where(left < 0, conditions, 0).astype(np.float32))
+            values.append(_add_boosted(nodes, tree))
             columns.append(first + number % count)
     arrays, place, _ = nodes.arrays("boosted", width)
     value = np.zeros(nodes.count, dtype=np.float32)
@@ -122,6 +114,31 @@ def boosted_arrays(boosted: Boosted, classes: int, width: int) -> Arrays:
         "boosted.value": value,
         "boosted.base": base,
     }
+
+
+def tree_arrays(booster: xgboost.Booster, name: str, width: int) -> Arrays:
+    """A booster of one output, without its base score, under ``<name>.*``; `value` [N] what a leaf adds."""
+    model = json.loads(bytes(booster.save_raw("json")))["learner"]
+    nodes = _Nodes.empty()
+    values = [_add_boosted(nodes, tree) for tree in model["gradient_booster"]["model"]["trees"]]
+    arrays, place, _ = nodes.arrays(name, width)
+    value = np.zeros(nodes.count, dtype=np.float32)
+    value[place] = np.concatenate(values)
+    return arrays | {f"{name}.value": value}
+
+
+def _add_boosted(nodes: _Nodes, tree: dict[str, Any]) -> NDArray[np.float32]:
+    """Add one tree of XGBoost's JSON; returns what its leaves add (0 elsewhere)."""
+    left = np.array(tree["left_children"], dtype=np.int64)
+    conditions = np.array(tree["split_conditions"], dtype=np.float32)
+    nodes.add(
+        np.array(tree["split_indices"], dtype=np.int64),
+        np.nextafter(conditions, np.float32(-np.inf)),
+        left,
+        np.array(tree["right_children"], dtype=np.int64),
+        np.array(tree["default_left"], dtype=bool),
+    )
+    return np.where(left < 0, conditions, 0).astype(np.float32)
 
 
 def _base(booster: xgboost.Booster, count: int) -> NDArray[np.float32]:

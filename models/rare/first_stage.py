@@ -1,0 +1,36 @@
+"""The first stage: one score for every disease, and the candidates that are worth a closer look."""
+
+import numpy as np
+
+from models.rare.matching import UNIT
+from models.rare.panel import Columns
+from models.rare.terms import F32, I32
+
+CANDIDATES = 200
+INFORMATION, EXACT, DENIED, PATTERN = (np.float32(w) for w in (0.5, 0.5, 0.25, 10.0))
+"""Weights beside that of the likelihood ratio (1), set so that the right disease is among the candidates;
+the second stage learns its own.  Grade C."""
+
+
+def first_stage(columns: Columns, pattern: F32) -> F32:
+    """The fused score [columns] of likelihood, information in common, exactness and pattern."""
+    match = columns.match
+    score = match.gain.sum(axis=0, dtype=np.int32) * UNIT
+    score += match.shared.sum(axis=0, dtype=np.int32) * (INFORMATION * UNIT)
+    score += EXACT * match.exact_ic
+    score += DENIED * match.penalty
+    score += PATTERN * pattern
+    return np.where(columns.alive, score, -np.inf).astype(np.float32)
+
+
+def candidates(score: F32, count: int = CANDIDATES) -> I32:
+    """The columns of the best scores, best first; among equals the lower column."""
+    alive = int(np.isfinite(score).sum())
+    size = min(count, alive)
+    if size < len(score):
+        near = np.argpartition(-score, size - 1)[:size]
+        # Everything that ties with the last one competes by its number.
+        near = np.flatnonzero(score >= score[near].min())
+    else:
+        near = np.arange(len(score))
+    return near[np.lexsort((near, -score[near]))][:size].astype(np.int32)
