@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from training.rare.commands import build_app
+
 knowledge = typer.Typer(
     name="knowledge",
     help="The clinical knowledge base: check its files, see what it covers.",
@@ -17,6 +19,7 @@ knowledge = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
+knowledge.add_typer(build_app, name="build")
 
 
 @knowledge.command()

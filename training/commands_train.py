@@ -9,6 +9,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from training.rare.commands import train_rare
+
 app = typer.Typer(name="train", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
 MlflowOption = Annotated[
     str | None,
@@ -147,6 +149,9 @@ def imbalance(
     except ConfigInvalid as fault:
         _fail(f"Nothing was compared: {fault}")
     typer.echo(table(imbalance_study(Simulator.load(), settings, Console(stderr=True))))
+
+
+app.command("rare")(train_rare)
 
 
 @app.command("calibration-study")

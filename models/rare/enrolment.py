@@ -4,7 +4,7 @@ Responsible for drawing a profile from a few cases, and for putting it together 
 Keeping the record of who enrolled what is the business of `cds_server.rare`; nothing here is stored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
@@ -50,17 +50,22 @@ def case_lines(queries: Sequence[Query], terms: Terms) -> tuple[np.ndarray, ...]
 
 
 def enrolled_profile(
-    cases: Sequence[EnrolledCase], terms: Terms, evidence: Evidence | None = None, disease: int = -1
+    cases: Sequence[EnrolledCase],
+    terms: Terms,
+    evidence: Evidence | None = None,
+    disease: int = -1,
+    without: Collection[str] = (),
 ) -> Profile:
-    """The profile of a disease from its enrolled cases and, for one in the knowledge, its shipped lines."""
+    """The profile of a disease from its enrolled cases and, for one in the knowledge, its shipped lines
+    (those that `Evidence.profile` reads `without` some references)."""
     term, seen, of = case_lines([resolve(case.phenotype, terms) for case in cases], terms)
     kind = np.full(len(term), COUNTED, dtype=np.uint8)
     if evidence is None or disease < 0:
         return profile_of(term, seen, of, kind)
-    at = slice(int(evidence.starts[disease]), int(evidence.starts[disease + 1]))
+    shipped = evidence.lines(disease, without)
     return profile_of(
-        np.concatenate([evidence.term[at], term]),
-        np.concatenate([evidence.seen[at], seen]),
-        np.concatenate([evidence.of[at], of]),
-        np.concatenate([evidence.kind[at], kind]),
+        np.concatenate([shipped[0], term]),
+        np.concatenate([shipped[1], seen]),
+        np.concatenate([shipped[2], of]),
+        np.concatenate([shipped[3], kind]),
     )

@@ -60,7 +60,9 @@ class Evidence:
         lines = [order[bounds[n] : bounds[n + 1]] for n in index.get(reference, ())]
         if not lines:
             return np.zeros(0, dtype=np.int32)
-        return np.unique(np.searchsorted(self.starts, np.concatenate(lines), side="right") - 1).astype(np.int32)
+        return np.unique(np.searchsorted(self.starts, np.concatenate(lines), side="right") - 1).astype(
+            np.int32
+        )
 
     @cached_property
     def _cited(self) -> tuple[dict[str, list[int]], I32, I32]:
@@ -79,19 +81,40 @@ class Evidence:
         A line that cites nothing else falls away; one that cites another reference too keeps the
         finding but not the pooled frequency.
         """
+        term, seen, of, kind, _ = self.lines(disease, without)
+        return profile_of(term, seen, of, kind)
+
+    def lines(
+        self, disease: int, without: Collection[str] = ()
+    ) -> tuple[I32, F32, F32, NDArray[np.uint8], list[str]]:
+        """Term, seen, of, kind and references of the lines that `profile` pools."""
         at = slice(int(self.starts[disease]), int(self.starts[disease + 1]))
         seen, of, kind = self.seen[at], self.of[at], self.kind[at]
+        cited = [self.references[number] for number in self.reference[at].tolist()]
+        if not without:
+            return self.term[at], seen, of, kind, cited
         keep = np.ones(len(seen), dtype=bool)
-        if without:
-            kind = kind.copy()
-            for place, number in enumerate(self.reference[at].tolist()):
-                cited = self.references[number].split(";")
-                left = [each for each in cited if each not in without]
-                if not left:
-                    keep[place] = False
-                elif len(left) < len(cited):
-                    kind[place] = UNSTATED
-        return profile_of(self.term[at][keep], seen[keep], of[keep], kind[keep])
+        kind = kind.copy()
+        for place, each in enumerate(cited):
+            named = each.split(";")
+            left = [one for one in named if one not in without]
+            if not left:
+                keep[place] = False
+            elif len(left) < len(named):
+                kind[place] = UNSTATED
+        return (
+            self.term[at][keep],
+            seen[keep],
+            of[keep],
+            kind[keep],
+            [each for each, kept in zip(cited, keep.tolist(), strict=True) if kept],
+        )
+
+    @staticmethod
+    def none() -> tuple[I32, F32, F32, NDArray[np.uint8], list[str]]:
+        """The lines of a disease that nothing is known of."""
+        nothing = np.zeros(0, dtype=np.float32)
+        return np.zeros(0, dtype=np.int32), nothing, nothing, np.zeros(0, dtype=np.uint8), []
 
     @classmethod
     def of_arrays(cls, arrays: Arrays) -> "Evidence":
@@ -126,9 +149,7 @@ class Evidence:
         }
 
 
-def profile_of(
-    term: NDArray[np.integer], seen: F32, of: F32, kind: NDArray[np.uint8]
-) -> Profile:
+def profile_of(term: NDArray[np.integer], seen: F32, of: F32, kind: NDArray[np.uint8]) -> Profile:
     """Pool lines [L] into one frequency for each finding.
 
     Counts add up; a frequency in words counts as `WORDED_PATIENTS`; with neither, the prior is all there is.

@@ -95,7 +95,9 @@ class FeatureMaker:
         lengths = (ends - begins).astype(np.int64)
         near = np.zeros(len(terms), dtype=np.float32)
         if len(found):
-            near[found] = np.maximum.reduceat(mine[terms.above[runs(begins, ends)]], np.cumsum(lengths) - lengths)
+            near[found] = np.maximum.reduceat(
+                mine[terms.above[runs(begins, ends)]], np.cumsum(lengths) - lengths
+            )
         best, content = near[term], terms.ic[term]
         worth = chance * content
         often = chance > OFTEN

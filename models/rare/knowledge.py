@@ -39,7 +39,10 @@ class RareKnowledge:
         """The knowledge stored in arrays as `arrays` gives them.  Raises `RareKnowledgeInvalid`."""
         given = dict(arrays)
         try:
-            release, attribution = texts(given["rare.release"])[0], "\n".join(texts(given["rare.attribution"]))
+            release, attribution = (
+                texts(given["rare.release"])[0],
+                "\n".join(texts(given["rare.attribution"])),
+            )
             terms = Terms.of(given)
             diseases = Diseases.of(given)
             evidence = Evidence.of_arrays(given)

@@ -52,7 +52,9 @@ def resolve(phenotype: Phenotype, terms: Terms) -> Query:
     implied = {int(a) for term in present for a in terms.ancestors(term) if a != term}
     closure = implied | present
     absent -= closure
-    general = {term for term in absent if not any(int(a) in absent for a in terms.ancestors(term) if a != term)}
+    general = {
+        term for term in absent if not any(int(a) in absent for a in terms.ancestors(term) if a != term)
+    }
     return Query(_sorted(present - implied), _sorted(general), tuple(sorted(unknown)))
 
 

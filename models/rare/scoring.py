@@ -62,7 +62,5 @@ class Scorer:
         cosine = pattern(self._encoder, self._points, columns, query.present)
         score = first_stage(columns, cosine)
         chosen = candidates(score, count)
-        features = self._maker.make(
-            columns, chosen, query, phenotype, cosine[chosen], score[chosen]
-        )
+        features = self._maker.make(columns, chosen, query, phenotype, cosine[chosen], score[chosen])
         return Shortlist(query, columns, chosen, score[chosen], cosine[chosen], features)

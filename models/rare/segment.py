@@ -26,8 +26,8 @@ class Segment:
     Profiles by disease: ``starts`` [D + 1], ``terms``, ``chance``, ``weight``.  Postings by term, the
     annotations carried up to all ancestors: those of term t are ``posted[t]:posted[t + 1]`` of `disease`,
     `likely` (the greatest frequency of any annotation at or below t) and `own` (annotated with t itself).
-    `reached_starts` [D + 1] and `reached` are the same postings by disease: all terms a disease has, their
-    ancestors included; `mass` [D] is their information content.
+    `reached_starts` [D + 1], `reached` and `reached_likely` are the same postings by disease: all terms a
+    disease has, their ancestors included, ascending; `mass` [D] is their information content.
     """
 
     starts: I32
@@ -41,6 +41,7 @@ class Segment:
     mass: F32
     reached_starts: I32
     reached: I32
+    reached_likely: F32
 
     @property
     def size(self) -> int:
@@ -81,7 +82,7 @@ class Segment:
         return cls(
             i32("starts"), i32("terms"), f32("chance"), f32("weight"), posted, disease,
             f32("likely"), arrays["segment.own"].astype(np.uint8), f32("mass"),
-            *_by_disease(posted, disease, len(arrays["segment.starts"]) - 1),
+            *_by_disease(posted, disease, f32("likely"), len(arrays["segment.starts"]) - 1),
         )  # fmt: skip
 
 
@@ -100,7 +101,11 @@ def build_segment(profiles: Sequence[Profile], terms: Terms) -> Segment:
 
 
 def invert(
-    starts: I32, term: NDArray[np.generic], chance: NDArray[np.generic], weight: NDArray[np.generic], terms: Terms
+    starts: I32,
+    term: NDArray[np.generic],
+    chance: NDArray[np.generic],
+    weight: NDArray[np.generic],
+    terms: Terms,
 ) -> Segment:
     """Postings of profiles: every annotation carried up to its ancestors."""
     number = term.astype(np.int32)
@@ -123,6 +128,7 @@ def invert(
     at_own = np.maximum.reduceat(own[order].astype(np.uint8), first) if len(first) else np.zeros(0, np.uint8)
     disease = (kept % size).astype(np.int32)
     at_term = kept // size
+    likely = how[order][first].astype(np.float32)
     posted = np.searchsorted(at_term, np.arange(len(terms) + 1)).astype(np.int32)
     return Segment(
         starts.astype(np.int32),
@@ -131,16 +137,16 @@ def invert(
         weight.astype(np.float32),
         posted,
         disease,
-        how[order][first].astype(np.float32),
+        likely,
         at_own,
         np.bincount(disease, terms.ic[at_term], len(starts) - 1).astype(np.float32),
-        *_by_disease(posted, disease, len(starts) - 1),
+        *_by_disease(posted, disease, likely, len(starts) - 1),
     )
 
 
-def _by_disease(posted: I32, disease: I32, size: int) -> tuple[I32, I32]:
-    """Postings turned round: where each disease's terms start [D + 1], and the terms, ascending."""
+def _by_disease(posted: I32, disease: I32, likely: F32, size: int) -> tuple[I32, I32, F32]:
+    """Postings turned round: where each disease's terms start [D + 1], the terms, ascending, how likely."""
     at_term = np.repeat(np.arange(len(posted) - 1, dtype=np.int32), np.diff(posted))
     order = np.argsort(disease.astype(np.uint16), kind="stable")
     starts = np.concatenate([[0], np.cumsum(np.bincount(disease, minlength=size))])
-    return starts.astype(np.int32), at_term[order]
+    return starts.astype(np.int32), at_term[order], likely[order]

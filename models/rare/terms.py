@@ -5,6 +5,7 @@ release.  Names and the rest of the ontology are `fhir_adapters.hpo`'s business.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,14 +53,13 @@ class Terms:
         prefix, _, digits = term_id.partition(":")
         if prefix != "HP" or len(digits) != 7 or not digits.isdecimal() or not digits.isascii():
             return None
-        wanted = int(digits)
-        place = int(np.searchsorted(self.ids, wanted))
-        if place < len(self.ids) and self.ids[place] == wanted:
-            return place
-        place = int(np.searchsorted(self.former, wanted))
-        if place < len(self.former) and self.former[place] == wanted:
-            return int(self.current[place])
-        return None
+        return self._place.get(int(digits))
+
+    @cached_property
+    def _place(self) -> dict[int, int]:
+        """Numbers by the digits of current and former ids."""
+        former = dict(zip(self.former.tolist(), self.current.tolist(), strict=True))
+        return former | {digits: number for number, digits in enumerate(self.ids.tolist())}
 
     def hpo(self, number: int) -> str:
         """The HPO id of a term number."""

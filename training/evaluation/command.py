@@ -10,14 +10,20 @@ from typing import Annotated
 
 import typer
 
+from training.rare.commands import evaluate_rare
+
 app = typer.Typer(
     name="evaluate", rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
 )
 RULES_ONLY = "none"
 
 
-@app.command()
+app.command("rare")(evaluate_rare)
+
+
+@app.callback(invoke_without_command=True)
 def evaluate(
+    context: typer.Context,
     bundle: Annotated[
         str,
         typer.Option(
@@ -75,6 +81,8 @@ def evaluate(
 
     For example: cds-server evaluate --markdown docs/ensemble-performance.md
     """
+    if context.invoked_subcommand is not None:
+        return
     # Late: listing the commands stays quick.
     from models.bundle_files import BundleInvalid  # noqa: PLC0415
     from models.bundle_seal import KeysInvalid  # noqa: PLC0415

@@ -69,13 +69,17 @@ def write_markdown(report: dict[str, Any], path: Path) -> None:
 
     Raises `MarkersMissing` rather than write over words that somebody wrote.
     """
-    old = (
-        path.read_text(encoding="utf-8")
-        if path.exists()
-        else f"# How good the ensemble is\n\n{BEGIN}\n{END}\n"
-    )
+    put_between(path, markdown(report), "How good the ensemble is")
+
+
+def put_between(path: Path, text: str, title: str) -> None:
+    """Put a text between the markers of a document, which is made with a title when there is none.
+
+    Raises `MarkersMissing` rather than write over words that somebody wrote.
+    """
+    old = path.read_text(encoding="utf-8") if path.exists() else f"# {title}\n\n{BEGIN}\n{END}\n"
     head, begin, rest = old.partition(BEGIN)
     _, end, tail = rest.partition(END)
     if not begin or not end:
         raise MarkersMissing(f"{path.name}: the lines {BEGIN} and {END} must both be there, in this order")
-    path.write_text(f"{head}{BEGIN}\n{markdown(report)}\n{END}{tail}", encoding="utf-8")
+    path.write_text(f"{head}{BEGIN}\n{text}\n{END}{tail}", encoding="utf-8")

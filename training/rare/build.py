@@ -221,7 +221,14 @@ def _onsets(lines: Sequence[Line], key: dict[str, str], place: dict[str, int]) -
     """The share of patients by class of onset, from the clinical-course lines."""
     column = {term: number for number, (term, _, _) in enumerate(ONSETS)}
     # A class that HPO divides further counts by its divisions.
-    column |= {"HP:0003577": 1, "HP:0011460": 0, "HP:0011461": 0, "HP:0034199": 0, "HP:0034198": 0, "HP:0034197": 0}
+    column |= {
+        "HP:0003577": 1,
+        "HP:0011460": 0,
+        "HP:0011461": 0,
+        "HP:0034199": 0,
+        "HP:0034198": 0,
+        "HP:0034197": 0,
+    }
     column |= {"HP:0011462": 6, "HP:0025708": 6, "HP:0025709": 6, "HP:0025710": 6, "HP:0410280": 5}
     counts = np.zeros((len(place), len(ONSETS)))
     for line in lines:
@@ -236,9 +243,7 @@ def _onsets(lines: Sequence[Line], key: dict[str, str], place: dict[str, int]) -
     return np.divide(counts, total, out=np.zeros_like(counts), where=total > 0).astype(np.float32)
 
 
-def _with_rates(
-    terms: Terms, knowledge: tuple[Diseases, Evidence], visitor: Mapping[str, float]
-) -> Terms:
+def _with_rates(terms: Terms, knowledge: tuple[Diseases, Evidence], visitor: Mapping[str, float]) -> Terms:
     """The terms with information content and background frequencies."""
     diseases, evidence = knowledge
     segment = build_segment([evidence.profile(d) for d in range(len(diseases))], terms)

@@ -23,9 +23,9 @@ class EmbeddingConfig:
 
     dimensions: int = 64
     hidden: int = 128
-    patients: int = 60_000
+    patients: int = 50_000
     batch: int = 384
-    epochs: int = 6
+    epochs: int = 5
     rate: float = 4e-3
     seed: int = 71
     unread: float = 0.4

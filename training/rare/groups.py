@@ -97,7 +97,11 @@ def truth(case: Case, numbers: dict[str, int]) -> set[int]:
 
 
 def published(
-    scorer: Scorer, cases: Sequence[Case], labels: dict[str, int], rng: np.random.Generator, progress: Progress
+    scorer: Scorer,
+    cases: Sequence[Case],
+    labels: dict[str, int],
+    rng: np.random.Generator,
+    progress: Progress,
 ) -> Groups:
     """Groups of published cases, own paper unread; each disease weighs as the square root of its cases."""
     numbers = numbers_of(scorer)
@@ -113,7 +117,10 @@ def published(
             unread = frozenset({case.pmid}) if case.pmid else frozenset()
             overlay = scorer.unread(unread)
             gathered.add(
-                scorer.shortlist(case.phenotype(), overlay), right, weight if right else 0.3 * weight, labels[disease]
+                scorer.shortlist(case.phenotype(), overlay),
+                right,
+                weight if right else 0.3 * weight,
+                labels[disease],
             )
             progress.advance(task)
         queries = members if len(members) <= 25 else [members[n] for n in rng.permutation(len(members))[:25]]
@@ -122,7 +129,10 @@ def published(
             if few is not None:
                 size = len(scorer.knowledge.diseases)
                 gathered.add(
-                    scorer.shortlist(case.phenotype(), few), {size}, 0.5 * len(queries) ** -0.5, labels[disease]
+                    scorer.shortlist(case.phenotype(), few),
+                    {size},
+                    0.5 * len(queries) ** -0.5,
+                    labels[disease],
                 )
     return gathered.groups()
 

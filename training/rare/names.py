@@ -43,7 +43,14 @@ def family(name: str) -> str:
     kept = []
     for word in re.findall(r"[a-z0-9'-]+", plain):
         bare = _ROMAN.get(word, word)
-        if _TYPE.match(bare) or bare in ("type", "susceptibility", "to", "autosomal", "dominant", "recessive"):
+        if _TYPE.match(bare) or bare in (
+            "type",
+            "susceptibility",
+            "to",
+            "autosomal",
+            "dominant",
+            "recessive",
+        ):
             continue
         kept.append(word)
     return " ".join(kept) or name.lower()

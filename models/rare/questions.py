@@ -1,0 +1,77 @@
+"""What to look for next: the findings that would tell the leading diseases apart best."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from models.rare.assessment import Question
+from models.rare.scoring import Shortlist
+from models.rare.terms import I32, Terms
+
+LEADING = 20
+"""Candidates that a question may separate."""
+ASKED = 8
+TERMS = 400
+_TRUST = 0.9
+"""How far an answer is believed: neither a finding nor its absence is ever certain (grade C)."""
+
+
+def questions(
+    shortlist: Shortlist, order: I32, probability: NDArray[np.float64], terms: Terms
+) -> tuple[Question, ...]:
+    """The best questions.
+
+    Args:
+        shortlist: the candidates.
+        order: places of the candidates, the most probable first.
+        probability: of each candidate, in the shortlist's order.
+        terms: the ontology.
+    """
+    leading = order[:LEADING]
+    if len(leading) < 2:
+        return ()
+    chance = probability[leading] / max(float(probability[leading].sum()), 1e-12)
+    place, term, likely = shortlist.columns.gathered(
+        shortlist.chosen[leading], "reached_starts", ("reached", "reached_likely")
+    )
+    names, column = np.unique(term, return_inverse=True)
+    table = np.repeat(np.minimum(terms.rate[names], 0.5)[:, None], len(leading), axis=1).astype(np.float64)
+    table[column, place] = likely
+    open_ = _open(shortlist, terms)[names] & (terms.ic[names] > 1.5)
+    names, table = names[open_], 0.5 + _TRUST * (table[open_] - 0.5)
+    if not len(names):
+        return ()
+    yes = table @ chance
+    before = _entropy(chance[None, :])[0]
+    given_yes, given_no = table * chance, (1 - table) * chance
+    after = yes * _entropy(given_yes / yes[:, None]) + (1 - yes) * _entropy(given_no / (1 - yes)[:, None])
+    gain = before - after
+    found: list[Question] = []
+    taken: set[int] = set()
+    for best in np.lexsort((names, -gain)).tolist():
+        name = int(names[best])
+        # A finding and its more general forms are one question.
+        if gain[best] < 0.01 or len(found) == ASKED:
+            break
+        if any(name in terms.ancestors(t) or t in terms.ancestors(name) for t in taken):
+            continue
+        taken.add(name)
+        rises = given_yes[best] / yes[best] - chance
+        found.append(Question(terms.hpo(name), float(gain[best]), int(rises.argmax()), int(rises.argmin())))
+    return tuple(found)
+
+
+def _open(shortlist: Shortlist, terms: Terms) -> NDArray[np.bool_]:
+    """Terms of which the chart does not speak yet [T]."""
+    found = np.ones(len(terms), dtype=bool)
+    for term in shortlist.query.present.tolist():
+        found[terms.ancestors(term)] = False
+    denied = np.zeros(len(terms), dtype=bool)
+    denied[shortlist.query.absent] = True
+    if denied.any():
+        found &= ~np.logical_or.reduceat(denied[terms.above], terms.starts[:-1])
+    return found
+
+
+def _entropy(chance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Entropy in bits of each row."""
+    return np.asarray(-(chance * np.log2(np.maximum(chance, 1e-300))).sum(axis=1))
