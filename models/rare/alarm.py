@@ -16,13 +16,13 @@ from models.rare.scoring import Shortlist
 from models.rare.terms import F32, I32, Arrays, Terms
 
 ALARM_FEATURES = (
-    "findings", "rare-against-everyday", "rare-against-everyday-mean", "rarest", "second-rarest", "third-rarest",
-    "most-everyday", "unheard-of", "congenital-systems", "organ-systems", "information", "information-mean",
-    "best-likelihood", "best-likelihood-mean", "best-share", "best-exact", "best-pattern", "pattern-gap",
-    "coherent-rarity",
+    "findings", "rare-against-everyday", "rare-against-everyday-mean", "rarest", "second-rarest",
+    "third-rarest", "most-everyday", "unheard-of", "congenital-systems", "organ-systems", "information",
+    "information-mean", "best-likelihood", "best-likelihood-mean", "best-share", "best-exact",
+    "best-pattern", "pattern-gap", "coherent-rarity",
 )  # fmt: skip
 FLOOR = 2e-4
-"""Least frequency among everyday patients: what was never recorded of 12,000 of them may still happen."""
+"""Least frequency among everyday patients: what was never recorded of some 10,000 may still happen."""
 UNHEARD = 5e-4
 
 
@@ -49,7 +49,7 @@ class Alarm:
     def contributions(self, features: F32) -> NDArray[np.float64]:
         """What each feature adds to the log odds [F]; with `bias` they are the whole."""
         basis = bent(features[None, :], self.knots, self.scale)[0]
-        return (basis * self.weight).sum(axis=1, dtype=np.float64)
+        return np.asarray((basis * self.weight).sum(axis=1, dtype=np.float64))
 
     def probability(self, features: F32) -> float:
         """The calibrated probability of a rare disease."""

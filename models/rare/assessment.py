@@ -6,8 +6,8 @@ import msgspec
 class Reported(msgspec.Struct, frozen=True):
     """A finding as the knowledge reports it of a disease.
 
-    `frequency` is pooled; `seen` of `of` patients where it was counted (0 of 0 where it was not), `references`
-    the papers and entries it was read in, enrolled cases included.
+    `frequency` is pooled; `seen` of `of` patients where it was counted (0 of 0 where it was not),
+    `references` the papers and entries it was read in, enrolled cases included.
     """
 
     hpo: str

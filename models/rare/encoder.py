@@ -29,7 +29,7 @@ class Encoder:
         """The encoder stored under ``encoder.*``."""
 
         def f32(field: str) -> F32:
-            return np.ascontiguousarray(arrays[f"encoder.{field}"].astype(np.float32))
+            return arrays[f"encoder.{field}"].astype(np.float32)
 
         vectors = f32("vectors")
         return cls(
@@ -62,7 +62,7 @@ class Encoder:
 
 
 def pattern(encoder: Encoder | None, base: F32, columns: Columns, present: I32) -> F32:
-    """Cosine of the patient with each column; zeros without an encoder.  `base` are the knowledge's points."""
+    """Cosine of the patient with each column; zeros without an encoder.  `base`: the knowledge's points."""
     if encoder is None or not len(present):
         return np.zeros(len(columns.owner), dtype=np.float32)
     point = encoder.patient_point(present)

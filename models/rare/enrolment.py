@@ -11,7 +11,7 @@ import numpy as np
 
 from models.rare.evidence import COUNTED, Evidence, Profile, profile_of
 from models.rare.phenotype import Phenotype, Query, resolve
-from models.rare.terms import Terms
+from models.rare.terms import F32, I32, Terms
 
 UNMENTIONED = 0.5
 """How much a case that does not mention a finding counts as one without it.  Grade C."""
@@ -27,7 +27,7 @@ class EnrolledCase(msgspec.Struct, frozen=True):
     name: str = ""
 
 
-def case_lines(queries: Sequence[Query], terms: Terms) -> tuple[np.ndarray, ...]:  # type: ignore[type-arg]
+def case_lines(queries: Sequence[Query], terms: Terms) -> tuple[I32, F32, F32]:
     """Term, seen, of: each finding of the cases [K], counted over them.
 
     A finding counts as present when it or a kind of it is, as absent when it or something it is a kind of

@@ -102,6 +102,7 @@ class Evidence:
                 keep[place] = False
             elif len(left) < len(named):
                 kind[place] = UNSTATED
+                cited[place] = ";".join(left)
         return (
             self.term[at][keep],
             seen[keep],

@@ -3,6 +3,8 @@
 Every feature is 0 where there is nothing to say, so that 0 is the baseline of explanations.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -81,7 +83,8 @@ class FeatureMaker:
         """simGIC: shared over joint information content, ancestors included (Pesquita et al. 2008)."""
         owner, term = columns.gathered(chosen, "reached_starts", ("reached",))
         overlap = np.bincount(owner, mine[term], len(chosen))
-        return overlap / np.maximum(float(mine.sum()) + columns.masses(chosen) - overlap, 1e-6)
+        joint = float(mine.sum()) + columns.masses(chosen) - overlap
+        return np.asarray(overlap / np.maximum(joint, 1e-6))
 
     def _disease_side(self, columns: Columns, chosen: I32, mine: F32) -> tuple[NDArray[np.float64], ...]:
         """How much of each disease the patient shows, and how large and well counted its profile is."""
@@ -103,8 +106,8 @@ class FeatureMaker:
         often = chance > OFTEN
         missing = np.where(often & (best < _NEAR * content), worth, 0)
 
-        def summed(values: NDArray[np.generic]) -> NDArray[np.float64]:
-            return np.bincount(owner, values, len(chosen))
+        def summed(values: NDArray[Any]) -> NDArray[np.float64]:
+            return np.bincount(owner, values, len(chosen)).astype(np.float64)
 
         reverse, expected = summed(np.where(mine[term] > 0, worth, 0)), summed(worth)
         seen, missed = summed(chance * best), summed(missing)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.rare.phenotype import Query
 from models.rare.segment import Segment
-from models.rare.terms import F32, I16, I32, Terms
+from models.rare.terms import F32, I16, Terms
 
 UNIT = np.float32(0.001)
 """Nats of one step of `Match.gain` and `Match.shared`."""

@@ -6,6 +6,7 @@ Column c below the knowledge's size is its disease c; the columns after it are t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +29,7 @@ class Overlay:
 
 
 def overlay_of(replaced: dict[int, Profile], terms: Terms, hidden: Sequence[int] = ()) -> Overlay | None:
-    """The overlay that puts profiles in the place of diseases (or adds them); `None` when there is nothing."""
+    """The overlay that puts profiles in the place of diseases or adds them; `None` for nothing."""
     if not replaced and not hidden:
         return None
     owners = sorted(replaced)
@@ -49,7 +50,7 @@ class Columns:
     alive: NDArray[np.bool_]
     owner: I32
 
-    def gathered(self, columns: I32, starts: str, fields: Sequence[str]) -> list[NDArray[np.generic]]:
+    def gathered(self, columns: I32, starts: str, fields: Sequence[str]) -> list[NDArray[Any]]:
         """Runs of the segments' arrays for some columns [C]: first the column's place of each element,
         then the elements of each field, one column after the other.
 
@@ -67,7 +68,7 @@ class Columns:
             begins = np.where(first, begins, bounds[number] + size)
             ends = np.where(first, ends, bounds[number + 1] + size)
         place = runs(begins, ends)
-        found: list[NDArray[np.generic]] = [np.repeat(np.arange(len(columns)), ends - begins)]
+        found: list[NDArray[Any]] = [np.repeat(np.arange(len(columns)), ends - begins)]
         beyond = np.flatnonzero(place >= size) if len(self.segments) > 1 else place[:0]
         for field in fields:
             values = getattr(base, field)[np.minimum(place, size - 1)]

@@ -11,7 +11,7 @@ from models.rare.evidence import COUNTED, Evidence, Profile, profile_of
 from models.rare.matching import UNIT
 from models.rare.phenotype import Query, resolve
 from models.rare.scoring import Shortlist
-from models.rare.terms import Terms
+from models.rare.terms import I32, Terms
 
 MISSING_FROM = 0.3
 LISTED = 8
@@ -49,7 +49,7 @@ def account(
     counts: dict[int, tuple[float, float]] = {}
     cited: dict[int, list[str]] = {}
     for place, number in enumerate(term.tolist()):
-        cited.setdefault(number, []).extend(r for r in references[place].split(";") if r not in unread)
+        cited.setdefault(number, []).extend(references[place].split(";"))
         if kind[place] == COUNTED:
             before = counts.get(number, (0.0, 0.0))
             counts[number] = (before[0] + float(seen[place]), before[1] + float(of[place]))
@@ -97,9 +97,9 @@ def matched(shortlist: Shortlist, place: int, known: Account, terms: Terms) -> t
 def _partner(
     term: int,
     exact: bool,
-    closures: dict[int, np.ndarray],
+    closures: dict[int, I32],
     terms: Terms,
-    known: Account,  # type: ignore[type-arg]
+    known: Account,
 ) -> int | None:
     """The annotation nearest to a finding: itself or a kind of it, else the most informative in common."""
     chance = dict(zip(known.profile.terms.tolist(), known.profile.chance.tolist(), strict=True))

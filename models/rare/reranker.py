@@ -80,7 +80,7 @@ class Reranker:
         return each / total, float(rest / total)
 
     def explain(self, features: F32) -> tuple[NDArray[np.float64], float]:
-        """Contributions [F] of one candidate's features [F], and the baseline; together they are its score."""
+        """Contributions [F] of one candidate's features [F], and the baseline; together its score."""
         trees = self.trees
         index = np.flatnonzero(features).astype(np.int32)
         steps = trees.steps(index, features[index])

@@ -70,7 +70,7 @@ class Segment:
 
     @classmethod
     def of(cls, arrays: Arrays) -> "Segment":
-        """The segment stored under ``segment.*``: what `invert` made of its profiles, kept to start quickly."""
+        """The segment stored under ``segment.*``: what `invert` made of profiles, kept to start quickly."""
 
         def i32(field: str) -> I32:
             return arrays[f"segment.{field}"].astype(np.int32)

@@ -104,4 +104,4 @@ def runs(starts: NDArray[np.integer], ends: NDArray[np.integer]) -> NDArray[np.i
     lengths = (ends - starts).astype(np.int64)
     offsets = np.cumsum(lengths) - lengths
     total = int(lengths.sum())
-    return np.arange(total) + np.repeat(starts - offsets, lengths)
+    return np.asarray(np.arange(total) + np.repeat(starts - offsets, lengths), dtype=np.int64)

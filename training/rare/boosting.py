@@ -60,8 +60,9 @@ LINEAR_ONLY = ("profile-size", "profile-patients", "counted-share", "expected", 
 on the few hundred diseases of published cases learn these diseases by heart (measured: docs/rare.md)."""
 RISING = (
     "likelihood", "likelihood-mean", "likelihood-worst", "likelihood-best", "likelihood-three", "resnik",
-    "resnik-share", "exact-share", "exact-information", "simgic", "reverse-share", "disease-side-share", "pattern",
-    "likelihood-lead", "resnik-lead", "exact-lead", "simgic-lead", "pattern-lead", "first-stage-lead",
+    "resnik-share", "exact-share", "exact-information", "simgic", "reverse-share", "disease-side-share",
+    "pattern", "likelihood-lead", "resnik-lead", "exact-lead", "simgic-lead", "pattern-lead",
+    "first-stage-lead",
 )  # fmt: skip
 FALLING = ("unmatched", "unmatched-information", "denied-worst", "denied-often", "frequent-missing-share")
 """Directions that clinical sense dictates and that trees must respect."""
@@ -136,7 +137,8 @@ def fit(groups: Groups, config: BoostConfig) -> Fitted:
     parameters = {
         "max_depth": config.depth, "eta": config.rate, "subsample": config.subsample,
         "colsample_bytree": config.columns, "min_child_weight": config.leaf, "lambda": 2.0,
-        "tree_method": "hist", "max_bin": 64, "nthread": config.threads, "seed": config.seed, "base_score": 0.0,
+        "tree_method": "hist", "max_bin": 64, "nthread": config.threads, "seed": config.seed,
+        "base_score": 0.0,
         "monotone_constraints": tuple((name in RISING) - (name in FALLING) for name in FEATURES),
     }  # fmt: skip
     booster = xgboost.train(parameters, data, config.rounds, obj=objective)

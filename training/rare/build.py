@@ -240,7 +240,8 @@ def _onsets(lines: Sequence[Line], key: dict[str, str], place: dict[str, int]) -
         weight = (seen if kind == COUNTED else 3.0 * max(seen, 0.3)) if line.aspect == "C" else 0.2
         counts[at, column[term]] += weight
     total = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, total, out=np.zeros_like(counts), where=total > 0).astype(np.float32)
+    shares = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
+    return np.asarray(shares, dtype=np.float32)
 
 
 def _with_rates(terms: Terms, knowledge: tuple[Diseases, Evidence], visitor: Mapping[str, float]) -> Terms:

@@ -11,7 +11,6 @@ import msgspec
 
 from models.rare.phenotype import Phenotype
 
-
 _T = TypeVar("_T")
 
 

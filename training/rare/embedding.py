@@ -4,10 +4,13 @@ A prototypical network: each disease's prototype is the encoder's point of its p
 be nearer to the prototype of the own disease than to all 11,000 others.
 """
 
+import warnings
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from rich.progress import Progress
 from torch import nn
 
@@ -23,7 +26,7 @@ class EmbeddingConfig:
 
     dimensions: int = 64
     hidden: int = 128
-    patients: int = 50_000
+    patients: int = 40_000
     batch: int = 384
     epochs: int = 5
     rate: float = 4e-3
@@ -113,11 +116,14 @@ def train_encoder(knowledge: RareKnowledge, config: EmbeddingConfig, progress: P
             progress.advance(task)
             progress.update(task, description=f"training the encoder (loss {loss.item():.2f})")
     with torch.no_grad():
-        return {
+        arrays: Arrays = {
             "encoder.vectors": net.vectors().numpy().astype(np.float16),
             "encoder.patient_weight": nn.functional.softplus(net.patient_weight).numpy().astype(np.float32),
             "encoder.disease_weight": nn.functional.softplus(net.disease_weight).numpy().astype(np.float32),
-        } | {f"encoder.{name}": value.numpy().astype(np.float32) for name, value in net.layers.items()}
+        }
+        for name, value in net.layers.items():
+            arrays[f"encoder.{name}"] = value.numpy().astype(np.float32)
+    return arrays
 
 
 def _ancestors(knowledge: RareKnowledge) -> torch.Tensor:
@@ -136,7 +142,12 @@ def _profiles(knowledge: RareKnowledge) -> torch.Tensor:
     return _sparse(rows, segment.terms, segment.chance, (segment.size, len(knowledge.terms)))
 
 
-def _sparse(rows: object, columns: object, values: object, shape: tuple[int, int]) -> torch.Tensor:
-    index = torch.from_numpy(np.stack([rows, columns]).astype(np.int64))  # type: ignore[call-overload]
-    made = torch.sparse_coo_tensor(index, torch.from_numpy(np.asarray(values, dtype=np.float32)), shape)
-    return made.coalesce().to_sparse_csr()
+def _sparse(
+    rows: NDArray[Any], columns: NDArray[Any], values: NDArray[Any], shape: tuple[int, int]
+) -> torch.Tensor:
+    index = torch.from_numpy(np.stack([rows, columns]).astype(np.int64))
+    with warnings.catch_warnings():
+        # torch announces at each first use that its sparse tensors are young.
+        warnings.simplefilter("ignore", UserWarning)
+        made = torch.sparse_coo_tensor(index, torch.from_numpy(values.astype(np.float32)), shape)
+        return made.coalesce().to_sparse_csr()

@@ -10,7 +10,7 @@ import math
 import random
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,8 @@ from models.rare.engine import RareEngine
 from models.rare.enrolment import EnrolledCase
 from models.rare.phenotype import Phenotype
 from models.rare.reranker import Reranker
-from models.rare.scoring import Scorer
 from models.rare.terms import Arrays
 from training.rare.cases import Case, CasesInvalid, Negative
-from training.rare.groups import numbers_of, truth
 from training.rare.measures import auroc, calibration_error, quantile, rank_of, ranking, sensitivity
 
 SHOTS = (1, 3, 5, 10)
@@ -75,15 +73,21 @@ class Judge:
         self._fold_of = fold_of or {}
         self._same = same
 
-    @property
-    def scorer(self) -> Scorer:
-        """The first stage."""
-        return self.engine.scorer
+    def fold(self, case: Case) -> int:
+        """Which engine has not seen the case's disease; -1 is the whole one."""
+        return self._fold_of.get(case.dx[0], -1) if self._folds else -1
 
     def engine_for(self, case: Case) -> RareEngine:
         """The engine that has not seen the case's disease; the whole one for a disease of no fold."""
-        fold = self._fold_of.get(case.dx[0])
-        return self._folds[fold] if fold is not None and self._folds else self.engine
+        fold = self.fold(case)
+        return self._folds[fold] if fold >= 0 else self.engine
+
+    def enrolled(self, cases: Sequence[EnrolledCase]) -> dict[int, RareEngine]:
+        """The engines by fold, with enrolled cases."""
+        engines = {-1: self.engine.enrolled(cases)}
+        for number, engine in enumerate(self._folds):
+            engines[number] = engine.enrolled(cases)
+        return engines
 
     def rank(self, case: Case, engine: RareEngine, unread: frozenset[str], extra: frozenset[str]) -> float:
         """The rank of the case's disease; `extra` ids count as right too (an enrolled one)."""
@@ -132,7 +136,6 @@ def measure_ranking(judge: Judge, cases: Sequence[Case], progress: Progress) -> 
 def measure_few_shot(judge: Judge, cases: Sequence[Case], progress: Progress) -> dict[str, Any]:
     """Diseases that the knowledge lacks, with some cases enrolled and the others asked."""
     by: dict[str, list[Case]] = {}
-    numbers = numbers_of(judge.scorer)
     for case in cases:
         if not case.reachable:
             by.setdefault(case.dx[0], []).append(case)
@@ -143,20 +146,25 @@ def measure_few_shot(judge: Judge, cases: Sequence[Case], progress: Progress) ->
         ranks: list[tuple[float, str]] = []
         for draw in range(DRAWS):
             rng = random.Random(1000 * shots + draw)  # noqa: S311 - sampling, not secrets
-            for disease, members in diseases.items():
-                progress.advance(task)
-                if len(members) <= shots:
-                    continue
-                picked = rng.sample(range(len(members)), shots)
-                enrolled = [
-                    EnrolledCase(f"NEW:{disease}", members[n].phenotype(), f"case:{members[n].id}")
-                    for n in picked
-                ]
-                engine = judge.engine_for(members[0]).enrolled(enrolled)
-                for n, case in enumerate(members):
-                    if n not in picked and not truth(case, numbers):
+            # All diseases are enrolled together: each patient competes with the others' cases too.
+            picked = {
+                d: rng.sample(range(len(members)), shots)
+                for d, members in diseases.items()
+                if len(members) > shots
+            }
+            enrolled = [
+                EnrolledCase(f"NEW:{d}", diseases[d][n].phenotype(), f"case:{diseases[d][n].id}")
+                for d, chosen in picked.items()
+                for n in chosen
+            ]
+            engines = judge.enrolled(enrolled)
+            for disease, chosen in picked.items():
+                for n, case in enumerate(diseases[disease]):
+                    if n not in chosen:
+                        engine = engines[judge.fold(case)]
                         rank = judge.rank(case, engine, frozenset(), frozenset({f"NEW:{disease}"}))
                         ranks.append((rank, disease))
+                progress.advance(task)
         found[str(shots)] = ranking(ranks)
     return found
 
@@ -218,10 +226,11 @@ def measure_latency(judge: Judge, cases: Sequence[Case]) -> dict[str, Any]:
             patients.append(
                 Phenotype(tuple(terms), case.excluded, case.sex, case.age_years, case.onset_years)
             )
-        for name, ask in (
-            ("ranking", lambda p: judge.engine.rank(p)),
-            ("whole answer", lambda p: judge.engine.assess(p)),
-        ):
+        asked: tuple[tuple[str, Callable[[Phenotype], object]], ...] = (
+            ("ranking", judge.engine.rank),
+            ("whole answer", judge.engine.assess),
+        )
+        for name, ask in asked:
             taken = []
             for number, patient in enumerate([*patients[:20], *patients]):
                 start = time.process_time()

@@ -72,7 +72,7 @@ def quantile(values: Sequence[float], q: float) -> float:
 def sensitivity(
     positives: Sequence[float], negatives: Sequence[float], false_alarms: float
 ) -> tuple[float, float]:
-    """The share of positives above the threshold that lets `false_alarms` of the negatives through, and it."""
+    """The share of positives above the threshold that `false_alarms` of the negatives pass, and it."""
     ordered = sorted(negatives, reverse=True)
     threshold = ordered[min(len(ordered) - 1, int(false_alarms * len(ordered)))]
     return sum(each > threshold for each in positives) / max(len(positives), 1), threshold

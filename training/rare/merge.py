@@ -56,10 +56,10 @@ def merge(entries: Mapping[str, Entry], ic: Mapping[int, float]) -> dict[str, st
                 scored.append((score, entry.id, other.id))
     taken: set[str] = set()
     merged: dict[str, str] = {}
-    for _, one, other in sorted(scored, key=lambda row: (-row[0], row[1], row[2])):
-        if one not in taken and other not in taken:
-            merged[one] = other
-            taken |= {one, other}
+    for _, mine, theirs in sorted(scored, key=lambda row: (-row[0], row[1], row[2])):
+        if mine not in taken and theirs not in taken:
+            merged[mine] = theirs
+            taken |= {mine, theirs}
     return merged
 
 
@@ -80,9 +80,8 @@ def pair_score(
     mine, theirs = words(orpha.name), words(omim.name)
     union = sum(weight[word] for word in mine | theirs)
     alike = sum(weight[word] for word in mine & theirs) / union if union else 0.0
-    if numbers(orpha.name) != numbers(omim.name) and not (exclusive and alone and not numbers(orpha.name)):
-        return 0.0
-    if orpha.genes and omim.genes and not orpha.genes & omim.genes:
+    group = exclusive and alone and not numbers(orpha.name)
+    if (numbers(orpha.name) != numbers(omim.name) and not group) or _other_genes(orpha, omim):
         return 0.0
     similar = _similarity(orpha.terms, omim.terms, ic)
     if alike >= 0.999:
@@ -92,10 +91,12 @@ def pair_score(
         return 0.0
     if exclusive:
         return 0.45 + 0.5 * alike + 0.8 * similar
-    if alike < NAME_ALIKE:
-        return 0.0
     shared = 0.15 if orpha.genes & omim.genes else 0.0
-    return alike * 0.8 + shared + 0.4 * similar
+    return alike * 0.8 + shared + 0.4 * similar if alike >= NAME_ALIKE else 0.0
+
+
+def _other_genes(orpha: Entry, omim: Entry) -> bool:
+    return bool(orpha.genes and omim.genes and not orpha.genes & omim.genes)
 
 
 def _weights(names: list[str]) -> dict[str, float]:

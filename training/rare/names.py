@@ -7,8 +7,8 @@ import re
 from functools import cache
 
 _ROMAN = {
-    "i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6", "vii": "7", "viii": "8", "ix": "9", "x": "10",
-    "xi": "11", "xii": "12", "xiii": "13", "xiv": "14", "xv": "15",
+    "i": "1", "ii": "2", "iii": "3", "iv": "4", "v": "5", "vi": "6", "vii": "7", "viii": "8", "ix": "9",
+    "x": "10", "xi": "11", "xii": "12", "xiii": "13", "xiv": "14", "xv": "15",
 }  # fmt: skip
 _SYNONYMS = {
     "tumour": "tumor", "anaemia": "anemia", "oedema": "edema", "haemophilia": "hemophilia", "foetal": "fetal",
@@ -17,8 +17,32 @@ _SYNONYMS = {
     "neonatal": "neonatal", "defect": "deficiency", "mental": "intellectual", "impairment": "disability",
 }  # fmt: skip
 _FILLERS = frozenset(
-    "of the and with without due to in type form a an or by disease syndrome autosomal dominant recessive"
-    " susceptibility hereditary familial related congenital".split()
+    {
+        "of",
+        "the",
+        "and",
+        "with",
+        "without",
+        "due",
+        "to",
+        "in",
+        "type",
+        "form",
+        "a",
+        "an",
+        "or",
+        "by",
+        "disease",
+        "syndrome",
+        "autosomal",
+        "dominant",
+        "recessive",
+        "susceptibility",
+        "hereditary",
+        "familial",
+        "related",
+        "congenital",
+    }
 )
 _WORD = re.compile(r"[a-z]+|[0-9]+[a-z]?")
 _TYPE = re.compile(r"^(?:[0-9]+[a-z]{0,2}|[a-z])$")

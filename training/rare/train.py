@@ -35,10 +35,10 @@ class RareConfig:
     against that of all published cases."""
 
     seed: int = 20261
-    everyday: int = 6_000
-    simulated: int = 6_000
+    everyday: int = 5_000
+    simulated: int = 5_000
     simulated_weight: float = 1.5
-    alarm_patients: int = 5_000
+    alarm_patients: int = 4_000
     folds: int = 5
     encoder: EmbeddingConfig = field(default_factory=EmbeddingConfig)
     boost: BoostConfig = field(default_factory=BoostConfig)

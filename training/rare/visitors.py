@@ -64,13 +64,15 @@ def everyday_patients(count: int, seed: int, progress: Progress) -> Visitors:
     prevalence = everyday_prevalence()
     standing, chance = list(prevalence), np.array(list(prevalence.values())) * WRITTEN
     found = []
-    for observed_ids, excluded_ids in charts[:count]:
+    for chart in charts[:count]:
+        present, absent = chart
         if rng.random() < SECOND:
             other, denied_too = charts[int(rng.integers(len(charts)))]
-            observed_ids, excluded_ids = observed_ids | other, excluded_ids | denied_too
+            present, absent = present | other, absent | denied_too
         known = frozenset(standing[n] for n in np.flatnonzero(rng.random(len(chance)) < chance))
-        observed_ids = observed_ids | known if rng.random() < 1 - ONLY_STANDING else known or observed_ids
-        found.append(Phenotype(tuple(sorted(observed_ids)), tuple(sorted(excluded_ids - observed_ids))))
+        only = bool(known) and rng.random() < ONLY_STANDING
+        present = known if only else present | known
+        found.append(Phenotype(tuple(sorted(present)), tuple(sorted(absent - present))))
     share = {key: float(total / seen) for key, total in zip(keys, totals, strict=True) if key}
     for key, value in prevalence.items():
         share[key] = max(share.get(key, 0.0), value * WRITTEN)

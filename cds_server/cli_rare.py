@@ -1,0 +1,91 @@
+"""``cds-server rare ...``: enrol confirmed cases of rare diseases, take them back, list them."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+
+from cds_server.privacy import Cipher, KeyMaterialInvalid, SiteKeys
+from cds_server.rare.store import EnrolmentInvalid, EnrolmentStore
+from cds_server.settings import Settings
+
+rare_commands = typer.Typer(
+    help="Rare diseases: enrol confirmed cases, so that the next one is found; undo; list.",
+    no_args_is_help=True,
+)
+
+
+@rare_commands.command()
+def enroll(
+    disease: Annotated[str, typer.Argument(help="OMIM:... or ORPHA:... id, or a name of the site's own.")],
+    observed: Annotated[
+        list[str], typer.Option("--observed", "-o", help="HPO id of a finding present; may be repeated.")
+    ],
+    excluded: Annotated[
+        list[str] | None,
+        typer.Option("--excluded", "-x", help="HPO id of a finding denied; may be repeated."),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", help="What people call a disease of the site's own.")] = "",
+) -> None:
+    """Enrol one confirmed case: its disease sharpens, or becomes known.  No retraining; reversible.
+
+    For example: cds-server rare enroll OMIM:148600 -o HP:0007530 -o HP:0045059 -x HP:0001595
+    """
+    from fhir_adapters.hpo import load_ontology  # noqa: PLC0415 - listing commands stays quick
+    from models.rare.enrolment import EnrolledCase  # noqa: PLC0415
+    from models.rare.phenotype import Phenotype  # noqa: PLC0415
+
+    ontology = load_ontology()
+    for term in (*observed, *(excluded or ())):
+        if (current := ontology.canonical(term)) is None or not ontology.is_phenotype(current):
+            _fail(f"Nothing was enrolled: {term[:20]!r} is no finding of HPO {ontology.version}.")
+    case = EnrolledCase(disease, Phenotype(tuple(observed), tuple(excluded or ())), "", name)
+    try:
+        new = _store().enroll(case, datetime.now(UTC))
+    except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
+        _fail(f"Nothing was enrolled: {fault}")
+    typer.echo(f"{new}: {disease}; undo with: cds-server rare undo {new}")
+
+
+@rare_commands.command()
+def undo(enrolment: Annotated[str, typer.Argument(help="As `enroll` and `list` print it.")]) -> None:
+    """Take an enrolment back; the record keeps that it was there."""
+    try:
+        _store().undo(enrolment, datetime.now(UTC))
+    except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
+        _fail(f"Nothing was undone: {fault}")
+    typer.echo(f"{enrolment}: undone")
+
+
+@rare_commands.command("list")
+def list_() -> None:
+    """List all enrolments, undone ones too."""
+    try:
+        found = _store().all()
+    except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
+        _fail(f"The record cannot be shown: {fault}")
+    for each in found:
+        phenotype = each.case.phenotype
+        state = "counts" if each.active else "undone"
+        typer.echo(
+            f"{each.id}  {each.at}  {state}  {each.case.disease}  "
+            f"{len(phenotype.observed)} findings present, {len(phenotype.excluded)} denied"
+        )
+    if not found:
+        typer.echo("No case is enrolled.")
+
+
+def _store() -> EnrolmentStore:
+    settings = Settings()
+    directory: Path = settings.var_dir
+    try:
+        keys = SiteKeys.open(directory / "keys")
+    except OSError as fault:
+        raise EnrolmentInvalid(f"the site's keys cannot be read: {fault.strerror}") from None
+    return EnrolmentStore(directory, Cipher(keys.cipher))
+
+
+def _fail(message: str) -> NoReturn:
+    typer.echo(message, err=True)
+    raise typer.Exit(1)

@@ -1,0 +1,1 @@
+"""What a site teaches the rare-disease engine: confirmed cases, recorded and reversible."""
