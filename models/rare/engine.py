@@ -59,8 +59,7 @@ class RareEngine:
 
     def enrolled(self, cases: Sequence[EnrolledCase]) -> "RareEngine":
         """This engine with confirmed cases (all of them: what is not named is not enrolled)."""
-        other = RareEngine.__new__(RareEngine)
-        other.__dict__.update({k: v for k, v in self.__dict__.items() if k != "_enrolled_profiles"})
+        other = RareEngine(self.scorer, self._reranker, self._alarm)
         numbers = self._numbers
         names: dict[str, int] = {}
         other._cases = tuple(cases)

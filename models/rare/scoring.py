@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.rare.encoder import Encoder, pattern
-from models.rare.features import FeatureMaker
+from models.rare.features import FEATURES, FeatureMaker
 from models.rare.first_stage import CANDIDATES, candidates, first_stage
 from models.rare.knowledge import RareKnowledge
 from models.rare.matching import Matcher
@@ -59,6 +59,10 @@ class Scorer:
         """The candidates of a patient with their features."""
         query = resolve(phenotype, self.knowledge.terms)
         columns = compare(self.matcher, overlay, query)
+        if not len(query.present):
+            nothing = np.zeros(0, dtype=np.float32)
+            none = np.zeros(0, dtype=np.int32)
+            return Shortlist(query, columns, none, nothing, nothing, np.zeros((0, len(FEATURES)), np.float32))
         cosine = pattern(self._encoder, self._points, columns, query.present)
         score = first_stage(columns, cosine)
         chosen = candidates(score, count)
