@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help run test lint bench terminology clean
+.PHONY: help run test lint bench terminology train-rare clean
 
 help: ## what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -39,6 +39,10 @@ bench: $(VENV)/.dev ## the speed table of docs/benchmark.md
 terminology: $(VENV)/.dev ## rebuild the compiled terminology from its build-time sources
 	@$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[build]'
 	@$(BIN)/python -m training.terminology
+
+RARE_CASES ?= $(wildcard ../shared/rare/dev_cases.jsonl)
+train-rare: $(VENV)/.dev ## train the rare-disease engine anew (RARE_CASES=FILE: published cases; 20 minutes)
+	@OMP_NUM_THREADS=1 $(BIN)/cds-server train rare $(if $(RARE_CASES),--cases $(RARE_CASES))
 
 clean: ## remove what was made (not ./var)
 	@rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -9,9 +9,18 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+import models
 from cds_server.settings import Settings
 from models.bundle_files import BundleInvalid
-from models.bundle_seal import KeysInvalid, bundle_id, key_id, read_trusted_keys, trusted_keys_json, unseal
+from models.bundle_seal import (
+    KeysInvalid,
+    bundle_id,
+    key_id,
+    read_private_key,
+    read_trusted_keys,
+    trusted_keys_json,
+    unseal,
+)
 
 bundle_commands = typer.Typer(
     help="Model bundles: check one, look at it, pack it into one file; make keys to sign with.",
@@ -19,6 +28,13 @@ bundle_commands = typer.Typer(
 )
 keys = typer.Typer(help="The keys that sign bundles.", no_args_is_help=True)
 bundle_commands.add_typer(keys, name="keys")
+
+
+class RareFacts(msgspec.Struct, frozen=True):
+    """What is read of ``rare.json``: the text that HPO's licence asks to be shown."""
+
+    attribution: str
+
 
 SIGNING_KEY, TRUSTED_KEYS = "signing_key.pem", "trusted_keys.json"
 PathArgument = Annotated[Path, typer.Argument(help="A bundle: a directory or a .zip archive.")]
@@ -85,6 +101,36 @@ def pack(
     except OSError as fault:
         _fail(f"Cannot write {archive}: {fault.strerror}.", 2)
     typer.echo(f"{archive}: {name}")
+
+
+@bundle_commands.command("add-rare")
+def add_rare_engine(
+    path: Annotated[Path, typer.Argument(help="A signed bundle: a directory or a .zip archive.")],
+    out: Annotated[Path, typer.Argument(help="Directory of the bundle to write.")],
+    key: Annotated[Path, typer.Option("--key", help="PEM file of the signing key.", dir_okay=False)],
+    rare: Annotated[
+        Path | None,
+        typer.Option("--rare", help="Directory of a trained rare engine (default: the shipped one)."),
+    ] = None,
+    keys_file: KeysOption = None,
+) -> None:
+    """Write a bundle that carries the rare-disease engine too, signed anew."""
+    from models.bundle import RARE, add_rare  # noqa: PLC0415
+
+    directory = rare or Path(models.__file__).parent / "artifacts" / "rare"
+    try:
+        arrays = (directory / RARE).read_bytes()
+        facts = msgspec.json.decode((directory / "rare.json").read_bytes(), type=RareFacts)
+        trusted = read_trusted_keys(_keys_file(keys_file))
+        licences = {"Human Phenotype Ontology and annotations": facts.attribution}
+        bundle = add_rare(path, out, trusted, arrays, licences, read_private_key(key))
+    except msgspec.MsgspecError:
+        _fail(f"{directory}: rare.json is not what training writes.", 1)
+    except (BundleInvalid, KeysInvalid) as fault:
+        _fail(f"{path}: {type(fault).__name__}: {fault}", 1)
+    except OSError as fault:
+        _fail(f"{fault.filename or out} cannot be used: {fault.strerror}.", 2)
+    typer.echo(f"{out}: {bundle.id}")
 
 
 @keys.command("new")

@@ -2,7 +2,8 @@
 
 Responsible for writing and loading bundles: ``features.json`` (how charts are read), ``diseases.json``
 (what can be named), ``stack.json`` (parameters of pooling, calibration and conformal sets),
-``arrays.npz`` (weights and trees) and ``model_card.md``, under the seal of `models.bundle_seal`.  Beside
+``arrays.npz`` (weights and trees), ``model_card.md`` and, where it carries the rare-disease engine,
+``rare.npz`` (its knowledge and model), under the seal of `models.bundle_seal`.  Beside
 the knowledge loaders the one place in this room that touches files, and only at the path it is given.
 Which arrays there must be is the business of those who read them.
 """
@@ -37,11 +38,12 @@ from models.common.disease import DiseaseInfo
 
 __all__ = [
     "Bundle", "BundleDigestMismatch", "BundleInvalid", "BundleSchemaMismatch", "BundleSignatureInvalid",
-    "BundleUnreadable", "Manifest", "load_bundle", "pack_bundle", "write_bundle",
+    "BundleUnreadable", "Manifest", "add_rare", "load_bundle", "pack_bundle", "write_bundle",
 ]  # fmt: skip
 
 FEATURES, DISEASES, STACK = "features.json", "diseases.json", "stack.json"
 ARRAYS, MODEL_CARD = "arrays.npz", "model_card.md"
+RARE = "rare.npz"
 _CONTENTS = (FEATURES, DISEASES, STACK, ARRAYS, MODEL_CARD)
 _T = TypeVar("_T")
 
@@ -51,7 +53,8 @@ class Bundle:
     """A verified bundle; immutable (the arrays are read-only), shared by all calls of a process.
 
     `diseases` are in the order of the arrays' disease columns; `arrays` have names like
-    ``"likelihood.present"``.  `id` is what audit events call it: ``common-1.0.0+0123456789ab``.
+    ``"likelihood.present"``.  `rare` are the arrays of `models.rare.engine.RareEngine`, if it carries any.
+    `id` is what audit events call it: ``common-1.0.0+0123456789ab``.
     """
 
     manifest: Manifest
@@ -60,6 +63,7 @@ class Bundle:
     stack: dict[str, Any]
     arrays: dict[str, NDArray[Any]]
     model_card: str = ""
+    rare: dict[str, NDArray[Any]] | None = None
     id: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,6 +153,38 @@ def pack_bundle(directory: Path, archive: Path, trusted: Sequence[Ed25519PublicK
     return bundle_id(unseal(archive, trusted).manifest)
 
 
+def add_rare(
+    path: Path,
+    out: Path,
+    trusted: Sequence[Ed25519PublicKey],
+    rare: bytes,
+    licences: Mapping[str, str],
+    private_key: Ed25519PrivateKey,
+) -> Bundle:
+    """Write the bundle at `path` anew to the directory `out`, with the rare-disease engine as one more part.
+
+    Args:
+        path: a bundle signed by a trusted key; it stays as it is unless `out` is the same directory.
+        out: directory of the new bundle.
+        trusted: keys whose signature on the old bundle is accepted.
+        rare: ``rare.npz`` as training wrote it.
+        licences: source → what it may be used for, added to the manifest's (HPO's attribution).
+        private_key: signs the new bundle.
+
+    Raises `BundleInvalid` and `OSError`.
+    """
+    sealed = unseal(path, trusted)
+    files = {**sealed.files, RARE: rare}
+    manifest = msgspec.structs.replace(
+        sealed.manifest,
+        licences={**sealed.manifest.licences, **licences},
+        files={file: sha256(data) for file, data in files.items()},
+    )
+    bundle = _interpreted(manifest, files, None)
+    write_directory(out, {**files, **seal(manifest, private_key)})
+    return bundle
+
+
 def _interpreted(manifest: Manifest, files: Mapping[str, bytes], ontology: str | None) -> Bundle:
     """The value that proven bytes stand for."""
     for name in _CONTENTS:
@@ -164,6 +200,7 @@ def _interpreted(manifest: Manifest, files: Mapping[str, bytes], ontology: str |
         stack=_decoded(files[STACK], dict[str, Any], STACK),
         arrays=_unpacked(files[ARRAYS]),
         model_card=_text(files[MODEL_CARD]),
+        rare=_unpacked(files[RARE]) if RARE in files else None,
     )
 
 

@@ -3,6 +3,7 @@
 Every feature is 0 where there is nothing to say, so that 0 is the baseline of explanations.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class FeatureMaker:
         exact_count, exact_ic = exact.sum(axis=0), match.exact_ic[chosen]
         lost = shared < _NEAR * ic[:, None]
         mine = np.zeros(len(terms), dtype=np.float32)
-        above = terms.above[runs(terms.starts[query.present], terms.starts[query.present + 1])]
+        above = [each for term in query.present.tolist() for each in terms.chain(term)]
         mine[above] = terms.ic[above]
         simgic = self._overlap(columns, chosen, mine)
         side = self._disease_side(columns, chosen, mine)
@@ -82,7 +83,7 @@ class FeatureMaker:
     def _overlap(columns: Columns, chosen: I32, mine: F32) -> NDArray[np.float64]:
         """simGIC: shared over joint information content, ancestors included (Pesquita et al. 2008)."""
         owner, term = columns.gathered(chosen, "reached_starts", ("reached",))
-        overlap = np.bincount(owner, mine[term], len(chosen))
+        overlap = _summed((mine[term],), np.bincount(owner, minlength=len(chosen)))[0]
         joint = float(mine.sum()) + columns.masses(chosen) - overlap
         return np.asarray(overlap / np.maximum(joint, 1e-6))
 
@@ -104,14 +105,20 @@ class FeatureMaker:
         best, content = near[term], terms.ic[term]
         worth = chance * content
         often = chance > OFTEN
-        missing = np.where(often & (best < _NEAR * content), worth, 0)
-
-        def summed(values: NDArray[Any]) -> NDArray[np.float64]:
-            return np.bincount(owner, values, len(chosen)).astype(np.float64)
-
-        reverse, expected = summed(np.where(mine[term] > 0, worth, 0)), summed(worth)
-        seen, missed = summed(chance * best), summed(missing)
-        size = np.maximum(np.bincount(owner, minlength=len(chosen)), 1)
+        size = np.bincount(owner, minlength=len(chosen))
+        reverse, expected, seen, missed, frequent, patients, counted = _summed(
+            (
+                worth * (mine[term] > 0),
+                worth,
+                chance * best,
+                worth * (often & (best < _NEAR * content)),
+                worth * often,
+                weight,
+                weight > 0,
+            ),
+            size,
+        )
+        size = np.maximum(size, 1)
         return (
             reverse / (expected + 5.0),
             reverse,
@@ -119,10 +126,10 @@ class FeatureMaker:
             seen,
             seen / (expected + 5.0),
             missed,
-            missed / (summed(np.where(often, worth, 0)) + 5.0),
+            missed / (frequent + 5.0),
             np.log1p(size),
-            np.log1p(summed(weight) / size),
-            summed(weight > 0) / size,
+            np.log1p(patients / size),
+            counted / size,
         )
 
     @staticmethod
@@ -156,6 +163,16 @@ class FeatureMaker:
             begun = self._low <= phenotype.age_years + 0.01
             early = np.where(has, (known * ~begun).sum(axis=1), 0.0)
         return onset, early
+
+
+def _summed(values: Sequence[NDArray[Any]], sizes: NDArray[np.integer]) -> NDArray[np.float64]:
+    """Sums of several arrays [K, N] over runs of some sizes [C], empty ones too: [K, C]."""
+    table = np.zeros((len(values), len(values[0]) + 1))
+    for row, each in enumerate(values):
+        table[row, :-1] = each
+    found = np.add.reduceat(table, np.cumsum(sizes) - sizes, axis=1)
+    found[:, sizes == 0] = 0
+    return np.asarray(found)
 
 
 def _lead(values: NDArray[np.floating]) -> NDArray[np.floating]:

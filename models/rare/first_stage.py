@@ -6,7 +6,7 @@ from models.rare.matching import UNIT
 from models.rare.panel import Columns
 from models.rare.terms import F32, I32
 
-CANDIDATES = 200
+CANDIDATES = 150
 INFORMATION, EXACT, DENIED, PATTERN = (np.float32(w) for w in (0.5, 0.5, 0.25, 10.0))
 """Weights beside that of the likelihood ratio (1), set so that the right disease is among the candidates;
 the second stage learns its own.  Grade C."""

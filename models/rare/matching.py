@@ -75,6 +75,8 @@ class Matcher:
         self._ic = np.round(terms.ic / UNIT).astype(np.int16)
         self._followed = terms.ic >= GENERAL_IC
         self._row, self._gains, self._shares = self._common_rows()
+        # Worked out when a term is first asked for, and the same for ever.
+        self._plans: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def _common_rows(self) -> tuple[dict[int, int], I16, I16]:
         """For common terms, what their ancestors and they themselves give as something broader [N, D]."""
@@ -124,17 +126,26 @@ class Matcher:
 
     def _back_off(self, gain: I16, shared: I16, term: int) -> None:
         """Fill a line [D] with what the proper ancestors of a finding give."""
-        above = [t for t in self._terms.ancestors(term).tolist()[:-1] if self._followed[t]]
-        common = [t for t in above if t in self._row]
-        implied = {a for t in common for a in self._terms.ancestors(t).tolist()[:-1]}
-        lowest = [self._row[t] for t in common if t not in implied]
-        if lowest:
-            gain[:], shared[:] = self._gains[lowest[0]], self._shares[lowest[0]]
-            for row in lowest[1:]:
+        plan = self._plans.get(term)
+        if plan is None:
+            plan = self._plans[term] = self._plan(term)
+        rows, others = plan
+        if rows:
+            gain[:], shared[:] = self._gains[rows[0]], self._shares[rows[0]]
+            for row in rows[1:]:
                 np.maximum(gain, self._gains[row], out=gain)
                 np.maximum(shared, self._shares[row], out=shared)
         else:
             gain[:], shared[:] = MISMATCH, 0
-        for ancestor in above:
-            if ancestor not in self._row:
-                self._broaden(gain, shared, ancestor)
+        for ancestor in others:
+            self._broaden(gain, shared, ancestor)
+
+    def _plan(self, term: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The rows of the lowest common ancestors of a term, and its other ancestors that are followed."""
+        above = [t for t in self._terms.chain(term)[:-1] if self._followed[t]]
+        common = [t for t in above if t in self._row]
+        implied = {a for t in common for a in self._terms.chain(t)[:-1]}
+        return (
+            tuple(self._row[t] for t in common if t not in implied),
+            tuple(t for t in above if t not in self._row),
+        )

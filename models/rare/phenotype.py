@@ -49,12 +49,11 @@ def resolve(phenotype: Phenotype, terms: Terms) -> Query:
     unknown: set[str] = set()
     present = _numbers(phenotype.observed, terms, unknown)
     absent = _numbers(phenotype.excluded, terms, unknown)
-    implied = {int(a) for term in present for a in terms.ancestors(term) if a != term}
-    closure = implied | present
-    absent -= closure
-    general = {
-        term for term in absent if not any(int(a) in absent for a in terms.ancestors(term) if a != term)
-    }
+    implied: set[int] = set()
+    for term in present:
+        implied.update(terms.chain(term)[:-1])
+    absent -= implied | present
+    general = {term for term in absent if absent.isdisjoint(terms.chain(term)[:-1])}
     return Query(_sorted(present - implied), _sorted(general), tuple(sorted(unknown)))
 
 

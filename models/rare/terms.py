@@ -40,7 +40,7 @@ class Terms:
     visitor: F32
     system: I32
 
-    @property
+    @cached_property
     def root(self) -> int:
         """The number of "Phenotypic abnormality"."""
         return int(np.searchsorted(self.ids, ROOT))
@@ -50,16 +50,15 @@ class Terms:
 
     def number(self, term_id: str) -> int | None:
         """The number of an HPO id, former ids followed; `None` if it is no abnormality of this release."""
-        prefix, _, digits = term_id.partition(":")
-        if prefix != "HP" or len(digits) != 7 or not digits.isdecimal() or not digits.isascii():
-            return None
-        return self._place.get(int(digits))
+        return self._numbers.get(term_id)
 
     @cached_property
-    def _place(self) -> dict[int, int]:
-        """Numbers by the digits of current and former ids."""
-        former = dict(zip(self.former.tolist(), self.current.tolist(), strict=True))
-        return former | {digits: number for number, digits in enumerate(self.ids.tolist())}
+    def _numbers(self) -> dict[str, int]:
+        """Numbers by current and former ids."""
+        former = zip(self.former.tolist(), self.current.tolist(), strict=True)
+        return {f"HP:{old:07d}": number for old, number in former} | {
+            f"HP:{digits:07d}": number for number, digits in enumerate(self.ids.tolist())
+        }
 
     def hpo(self, number: int) -> str:
         """The HPO id of a term number."""
@@ -68,6 +67,17 @@ class Terms:
     def ancestors(self, number: int) -> I32:
         """The numbers of a term's ancestors, the most general first and itself last."""
         return self.above[self.starts[number] : self.starts[number + 1]]
+
+    def chain(self, number: int) -> tuple[int, ...]:
+        """The same as plain integers, remembered."""
+        known = self._chains.get(number)
+        if known is None:
+            known = self._chains[number] = tuple(self.ancestors(number).tolist())
+        return known
+
+    @cached_property
+    def _chains(self) -> dict[int, tuple[int, ...]]:
+        return {}
 
     @classmethod
     def of(cls, arrays: Arrays) -> "Terms":

@@ -46,7 +46,8 @@ replaced_by: HP:0001249
 """
 HPOA = (
     '#description: "test"\n#version: 2025-01-16\n'
-    "database_id\tdisease_name\tqualifier\thpo_id\treference\tevidence\tonset\tfrequency\tsex\tmodifier\taspect\tbiocuration\n"
+    "database_id\tdisease_name\tqualifier\thpo_id\treference\tevidence\tonset\tfrequency\tsex\t"
+    "modifier\taspect\tbiocuration\n"
     "OMIM:1\tAlpha syndrome 1\t\tHP:0001250\tPMID:1\tPCS\t\t3/5\t\t\tP\tx\n"
     "OMIM:1\tAlpha syndrome 1\t\tHP:0006887\tPMID:2\tPCS\t\t0/4\t\t\tP\tx\n"
     "OMIM:1\tAlpha syndrome 1\t\tHP:0003593\tPMID:1\tPCS\t\t5/5\t\t\tC\tx\n"
@@ -56,7 +57,10 @@ HPOA = (
     "OMIM:2\tBeta disease\t\tHP:0001249\tPMID:3;PMID:4\tPCS\t\t\tMALE\t\tP\tx\n"
     "DECIPHER:1\tSome region\t\tHP:0001249\tDECIPHER:1\tIEA\t\t\t\t\tP\tx\n"
 )
-GENES = "ncbi_gene_id\tgene_symbol\thpo_id\thpo_name\tfrequency\tdisease_id\n1\tAAA\tHP:0001250\tSeizure\t-\tOMIM:1\n"
+GENES = (
+    "ncbi_gene_id\tgene_symbol\thpo_id\thpo_name\tfrequency\tdisease_id\n"
+    "1\tAAA\tHP:0001250\tSeizure\t-\tOMIM:1\n"
+)
 
 
 @pytest.fixture(scope="module")
