@@ -41,7 +41,8 @@ class Encoder:
 
     def patient_point(self, present: I32) -> F32:
         """Where a patient with some findings lies [K], of length 1."""
-        return _through(self.patient[present].sum(axis=0, keepdims=True), self.patient_hidden)[0]
+        summed = self.patient[present].sum(axis=0, keepdims=True)
+        return np.asarray(_through(summed, self.patient_hidden)[0])
 
     def points(self, segment: Segment) -> F32:
         """Where the diseases of a segment lie [D, K]."""
