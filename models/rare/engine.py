@@ -119,6 +119,19 @@ class RareEngine:
         scores = self._reranker.score(shortlist.features)
         return shortlist, scores, np.lexsort((shortlist.owner, -scores)).astype(np.int32)
 
+    def alarm(
+        self,
+        phenotype: Phenotype,
+        exclude_evidence: frozenset[str] = frozenset(),
+        *,
+        alarm_from: float = ALARM_FROM,
+    ) -> RareAlarm:
+        """Only whether to suspect a rare disease (arguments as for `assess`)."""
+        shortlist, scores, _ = self.rank(phenotype, exclude_evidence)
+        if not len(scores):
+            return RareAlarm(False, 0.0, alarm_from, False, 0.0, ())
+        return self._rung(shortlist, self._reranker.probabilities(scores)[1], alarm_from)
+
     def assess(
         self,
         phenotype: Phenotype,

@@ -106,13 +106,19 @@ def right_ids(case: Case) -> list[str]:
 
 def measure_ranking(judge: Judge, cases: Sequence[Case], progress: Progress) -> dict[str, Any]:
     """Ranks as shipped and with the case's own paper unread."""
-    task = progress.add_task("ranking", total=2 * len(cases))
+    task = progress.add_task("ranking", total=len(cases))
     ranks: dict[bool, list[float]] = {False: [], True: []}
-    for masked, found in ranks.items():
-        for case in cases:
-            unread = frozenset({case.pmid}) if masked and case.pmid else frozenset()
-            found.append(judge.rank(case, judge.engine_for(case), unread, frozenset()))
-            progress.advance(task)
+    cites = judge.engine.knowledge.evidence.citing
+    for case in cases:
+        progress.advance(task)
+        engine, nothing = judge.engine_for(case), frozenset[str]()
+        # A disease without annotations is never ranked; a paper nobody cites changes nothing.
+        plain = judge.rank(case, engine, nothing, nothing) if case.reachable else math.inf
+        cited_here = case.reachable and case.pmid is not None and len(cites(case.pmid)) > 0
+        ranks[False].append(plain)
+        ranks[True].append(
+            judge.rank(case, engine, frozenset({case.pmid or ""}), nothing) if cited_here else plain
+        )
     reach = [n for n, case in enumerate(cases) if case.reachable]
     clean = [n for n in reach if cases[n].own_pmid_in_hpoa is False]
     cited = [n for n in reach if cases[n].own_pmid_in_hpoa]
@@ -180,7 +186,7 @@ def measure_alarm(
 
     def asked(phenotype: Phenotype, unread: frozenset[str]) -> float:
         progress.advance(task)
-        return judge.engine.assess(phenotype, unread, limit=1, explained=0).alarm.probability
+        return judge.engine.alarm(phenotype, unread).probability
 
     values = [asked(case.phenotype(), frozenset({case.pmid} if case.pmid else ())) for case in cases]
     calm = [asked(each.phenotype(), frozenset()) for each in negatives]
