@@ -11,9 +11,10 @@ from models.rare.evidence import COUNTED, Evidence, Profile, profile_of
 from models.rare.matching import UNIT
 from models.rare.phenotype import Query, resolve
 from models.rare.scoring import Shortlist
-from models.rare.terms import I32, Terms
+from models.rare.terms import Terms, runs
 
 MISSING_FROM = 0.3
+ANNOTATED_FROM = 0.02
 LISTED = 8
 REFERENCES = 6
 
@@ -77,12 +78,11 @@ def account(
 def matched(shortlist: Shortlist, place: int, known: Account, terms: Terms) -> tuple[Matched, ...]:
     """Each finding of the patient and what of the disease it fits, what speaks for it most first."""
     match, column = shortlist.columns.match, int(shortlist.chosen[place])
-    likely = known.profile.terms[known.profile.chance > 0.02]
-    closures = {int(term): terms.ancestors(int(term)) for term in likely}
+    nearest = _Nearest(known.profile, terms)
     found = []
     for line, term in enumerate(shortlist.query.present.tolist()):
         exact = bool(match.exact[line, column])
-        partner = _partner(term, exact, closures, terms, known)
+        partner = nearest.of(term, exact=exact)
         found.append(
             Matched(
                 terms.hpo(term),
@@ -94,28 +94,33 @@ def matched(shortlist: Shortlist, place: int, known: Account, terms: Terms) -> t
     return tuple(sorted(found, key=lambda each: (-each.gain, each.hpo)))
 
 
-def _partner(
-    term: int,
-    exact: bool,
-    closures: dict[int, I32],
-    terms: Terms,
-    known: Account,
-) -> int | None:
-    """The annotation nearest to a finding: itself or a kind of it, else the most informative in common."""
-    chance = dict(zip(known.profile.terms.tolist(), known.profile.chance.tolist(), strict=True))
-    if exact:
-        below = [other for other, above in closures.items() if term in above]
-        return max(below, key=lambda other: (other == term, chance[other], -other), default=None)
-    mine = terms.ancestors(term)
-    best: tuple[float, float, int] | None = None
-    for other, above in closures.items():
-        common = np.intersect1d(mine, above, assume_unique=True)
-        content = float(terms.ic[common].max()) if len(common) else 0.0
-        if content > 0.5 * float(terms.ic[term]) and (
-            best is None or (content, chance[other], -other) > best
-        ):
-            best = (content, chance[other], -other)
-    return -best[2] if best is not None else None
+class _Nearest:
+    """Finds the annotation of a profile that is nearest to a finding."""
+
+    def __init__(self, profile: Profile, terms: Terms) -> None:
+        likely = profile.chance > ANNOTATED_FROM
+        self._terms = terms
+        self._names, self._chance = profile.terms[likely], profile.chance[likely]
+        begins, ends = terms.starts[self._names], terms.starts[self._names + 1]
+        self._above = terms.above[runs(begins, ends)]
+        self._firsts = np.cumsum(ends - begins) - (ends - begins)
+
+    def of(self, term: int, *, exact: bool) -> int | None:
+        """The finding itself or the most frequent kind of it; else the most informative in common."""
+        if not len(self._names):
+            return None
+        terms = self._terms
+        mine = np.zeros(len(terms), dtype=np.float32)
+        if exact:
+            mine[term] = 1.0
+        else:
+            above = terms.ancestors(term)
+            mine[above] = terms.ic[above]
+        common = np.maximum.reduceat(mine[self._above], self._firsts)
+        best = int(np.lexsort((self._names, -self._chance, self._names != term, -common))[0])
+        if common[best] <= (0 if exact else 0.5 * float(terms.ic[term])):
+            return None
+        return int(self._names[best])
 
 
 def missing(query: Query, known: Account, terms: Terms) -> tuple[Reported, ...]:

@@ -14,12 +14,14 @@ SHOWN = 5
 NAMED = 8
 
 
-def similarity(one: Collection[int], other: Collection[int], terms: Terms) -> float:
+def similarity(one: Sequence[int], other: Sequence[int], terms: Terms) -> float:
     """simGIC of two sets of findings (Pesquita et al. 2008, BMC Bioinformatics 9:S4), 0 to 1."""
-    mine = {int(a) for term in one for a in terms.ancestors(term)}
-    theirs = {int(a) for term in other for a in terms.ancestors(term)}
-    joint = float(terms.ic[sorted(mine | theirs)].sum()) if mine or theirs else 0.0
-    return float(terms.ic[sorted(mine & theirs)].sum()) / joint if joint else 0.0
+    mine, theirs = np.zeros(len(terms), dtype=bool), np.zeros(len(terms), dtype=bool)
+    for marks, found in ((mine, one), (theirs, other)):
+        for term in found:
+            marks[terms.ancestors(term)] = True
+    joint = float(terms.ic[mine | theirs].sum())
+    return float(terms.ic[mine & theirs].sum()) / joint if joint else 0.0
 
 
 def nearest(

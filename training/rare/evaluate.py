@@ -150,6 +150,7 @@ def measure_few_shot(judge: Judge, cases: Sequence[Case], progress: Progress) ->
     found: dict[str, Any] = {"diseases": len(diseases)}
     for shots in SHOTS:
         ranks: list[tuple[float, str]] = []
+        elsewhere: list[tuple[float, str]] = []
         for draw in range(DRAWS):
             rng = random.Random(1000 * shots + draw)  # noqa: S311 - sampling, not secrets
             # All diseases are enrolled together: each patient competes with the others' cases too.
@@ -170,8 +171,11 @@ def measure_few_shot(judge: Judge, cases: Sequence[Case], progress: Progress) ->
                         engine = engines[judge.fold(case)]
                         rank = judge.rank(case, engine, frozenset(), frozenset({f"NEW:{disease}"}))
                         ranks.append((rank, disease))
+                        if case.pmid not in {diseases[disease][m].pmid for m in chosen}:
+                            elsewhere.append((rank, disease))
                 progress.advance(task)
         found[str(shots)] = ranking(ranks)
+        found[f"{shots}, of other papers"] = ranking(elsewhere)
     return found
 
 

@@ -46,7 +46,7 @@ def tables(figures: Any) -> str:
         lines.append(f"| {label} | {shown} | {goal[0]} | {goal[1]} | {verdict} |")
     lines += ["", "### Ranks", "", *_ranks(figures["ranking"])]
     lines += ["", f"### Few shots: {figures['few_shot']['diseases']} diseases that the knowledge lacks", ""]
-    lines += _ranks({f"{k} enrolled": v for k, v in figures["few_shot"].items() if k != "diseases"})
+    lines += _ranks({f"enrolled: {k}": v for k, v in figures["few_shot"].items() if k != "diseases"})
     if "alarm" in figures:
         lines += ["", "### Alarm", "", *_alarm(figures["alarm"])]
     lines += ["", "### Latency and memory", "", "| what | p50 ms | p95 ms |", "|---|---|---|"]
