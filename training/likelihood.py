@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from fhir_adapters.features import FeatureReader
-from models.common.members import COMPLAINT_PLACE, TEXTBOOK_LIMIT
+from models.common.members import COMPLAINT_PLACE, against_average
 from training.simulation.population import CASE_MIX, case_weights
 from training.simulation.recording import VISITOR_COMPLAINT
 from training.simulation.rows import Rows
@@ -45,6 +45,7 @@ def likelihood_arrays(tables: Tables, case_mix: tuple[float, float] = CASE_MIX) 
         "mean": mean,
         "precision": precision,
         "offset": offset,
+        "usual": share,
         "prior": _prior(tables, case_mix),
         "sex": _sex(tables, share),
         "pregnant": _pregnant(tables, share),
@@ -57,9 +58,9 @@ def _risk_chance(tables: Tables) -> F64:
     """P(risk | disease) over the ages of its patients [R, D]."""
     ages = tables.age * VISITORS
     ages = ages / ages.sum(axis=1, keepdims=True)
-    group = np.array([0, 0, 0, 0, 0, 1, 2, 3, 3])
-    base = np.clip(tables.prevalence[:, group], 1e-5, 0.95)  # [R, 9]
-    odds = (base / (1 - base))[:, None, :] * tables.odds.T[:, :, None]  # [R, D, 9]
+    group = np.array([0, 0, 0, 0, 0, 0, 1, 2, 3, 3])
+    base = np.clip(tables.prevalence[:, group], 1e-5, 0.95)  # [R, 10]
+    odds = (base / (1 - base))[:, None, :] * tables.odds.T[:, :, None]  # [R, D, 10]
     return np.asarray((odds / (1 + odds) * ages).sum(axis=2))
 
 
@@ -75,7 +76,7 @@ def _distances(tables: Tables, weight: F64, share: F64) -> tuple[F64, F64, F64]:
 
 
 def _prior(tables: Tables, case_mix: tuple[float, float]) -> F64:
-    """Log share of each disease by setting and age band; last row: age unknown [2, 10, D]."""
+    """Log share of each disease by setting and age band; last row: age unknown [2, 11, D]."""
     found = []
     for setting in (0, 1):
         weight = case_weights(tables, setting, case_mix)
@@ -115,7 +116,6 @@ def likelihood_margins(arrays: dict[str, F32], rows: Rows, reader: FeatureReader
     features = rows.features
     risks = features[:, reader.at_risks : reader.at_values]
     results = features[:, reader.at_results : reader.at_person]
-    emergency = rows.emergency.astype(int)
     pregnant = features[:, reader.at_person + 2].toarray().ravel().astype(int)
 
     def table(name: str) -> F32:
@@ -124,11 +124,16 @@ def likelihood_margins(arrays: dict[str, F32], rows: Rows, reader: FeatureReader
     margins = said @ table("present") + rows.denied @ table("absent")
     margins += _sign(risks, 1) @ table("risk") + _sign(risks, -1) @ table("no_risk")
     margins += _sign(results, 1) @ table("positive") + _sign(results, -1) @ table("negative")
-    margins += table("prior")[emergency, rows.band] + table("sex")[rows.sex + 1]
+    margins += prior_margins(arrays, rows) + table("sex")[rows.sex + 1]
     margins += table("pregnant")[pregnant + 1]
     margins += features[:, [reader.at_person + COMPLAINT_PLACE]] @ table("complaint")
     _add_distances(margins, features[:, reader.at_values : reader.at_measured].tocoo(), arrays)
     return np.asarray(margins, dtype=np.float32)
+
+
+def prior_margins(arrays: dict[str, F32], rows: Rows) -> F32:
+    """The part of `likelihood_margins` that is of age and setting alone [N, D]."""
+    return np.asarray(arrays["likelihood.prior"][rows.emergency.astype(int), rows.band])
 
 
 def _sign(block: csr_matrix, sign: int) -> csr_matrix:
@@ -138,9 +143,11 @@ def _sign(block: csr_matrix, sign: int) -> csr_matrix:
 
 
 def _add_distances(margins: F32, values: csr_matrix, arrays: dict[str, F32]) -> None:
-    mean, precision, offset = (arrays[f"likelihood.{name}"] for name in ("mean", "precision", "offset"))
+    mean, precision, offset, usual = (
+        arrays[f"likelihood.{name}"] for name in ("mean", "precision", "offset", "usual")
+    )
     for start in range(0, len(values.data), 20000):
         part = slice(start, start + 20000)
         index, distance = values.col[part], values.data[part][:, None]
-        added = offset[index] + 0.5 * distance**2 - 0.5 * (distance - mean[index]) ** 2 * precision[index]
-        np.add.at(margins, values.row[part], np.clip(added, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT))
+        added = against_average(distance, mean[index], precision[index], offset[index], usual)
+        np.add.at(margins, values.row[part], added)

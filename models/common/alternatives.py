@@ -22,6 +22,8 @@ LEAST_PUSH = 0.4
 LEAST_CHANGE = 0.005
 """Change of the probability that no reader would see: it is shown in percent."""
 CHANGEABLE = ("measurement", "finding")
+SCORE = "{score}"
+"""Unit (UCUM annotation) of what puts a number to a complaint, such as pain: one does not change alone."""
 AS_NORMAL = 1e-4
 """A measurement at the normal of the patient's age; exactly 0 would mean that it was not taken."""
 
@@ -46,7 +48,7 @@ def counterfactuals(
         fact = facts[row]
         if amounts[row] < LEAST_PUSH or len(found) == MOST:
             break
-        if fact.kind not in CHANGEABLE or fact.state != "present":
+        if fact.kind not in CHANGEABLE or fact.state != "present" or fact.unit == SCORE:
             continue
         after = float(engine.ensemble.otherwise(outcome, row, AS_NORMAL)[disease])
         if abs(after - before) < LEAST_CHANGE:

@@ -50,7 +50,7 @@ class Likelihood:
     [R, D], results positive and negative [K, D], sex [3, D] (male, unknown, female), pregnancy [3, D],
     naming a complaint [1, D], and the prior by setting and age band [2 (bands + 1), D] (last of each:
     unknown age); after these a row for each ICD-10 category in `named`.  `mean`, `precision` and `offset`
-    [A, D] are of measurements' distances from normal.
+    [A, D] are of measurements' distances from normal, `usual` [D] the share of each disease among visitors.
     """
 
     table: F32
@@ -59,6 +59,7 @@ class Likelihood:
     mean: F32
     precision: F32
     offset: F32
+    usual: F32
     named: dict[str, int]
 
     @classmethod
@@ -81,7 +82,8 @@ class Likelihood:
             for category in row:
                 called[named[category] - rows, column] = NAMED
         table = np.concatenate([*parts.values(), called])
-        return cls(table, at, prior.shape[1], mean, precision, offset, named)
+        usual = arrays["likelihood.usual"].astype(np.float32)
+        return cls(table, at, prior.shape[1], mean, precision, offset, usual, named)
 
     def read(self, features: Features, places: "Places") -> Evidence:
         """The rows of the tables that a chart speaks of."""
@@ -168,9 +170,9 @@ class Likelihood:
 
     def _distances(self, distance: F32, analytes: list[int] | NDArray[np.intp]) -> F32:
         """What measurements at some distances from normal [m, 1] add [m, D]."""
-        gap = distance - self.mean[analytes]
-        added = self.offset[analytes] + 0.5 * distance**2 - 0.5 * gap**2 * self.precision[analytes]
-        return np.asarray(np.clip(added, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT))
+        return against_average(
+            distance, self.mean[analytes], self.precision[analytes], self.offset[analytes], self.usual
+        )
 
     def shares(self, evidence: Evidence, facts: int, columns: NDArray[np.intp]) -> NDArray[np.float64]:
         """What each fact adds to some of the margins [facts, columns]; items are facts here."""
@@ -179,6 +181,19 @@ class Likelihood:
         np.add.at(total, evidence.items, said)
         np.add.at(total, evidence.measured_items, evidence.measured[:, columns])
         return total
+
+
+def against_average(distance: F32, mean: F32, precision: F32, offset: F32, usual: F32) -> F32:
+    """Log likelihood ratios [m, D] of measurements against the average visitor, each bounded.
+
+    `distance` [m, 1] from normal; `mean`, `precision`, `offset` [m, D] of the diseases; the average visitor
+    is the mixture of all diseases in their shares `usual` [D].
+    """
+    gap = distance - mean
+    added = offset - 0.5 * gap * gap * precision
+    most = added.max(axis=1, keepdims=True, initial=-np.inf)
+    average = most + np.log(np.exp(added - most) @ usual)[:, None]
+    return np.asarray(np.clip(added - average, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT))
 
 
 _TABLES = ("present", "absent", "risk", "no_risk", "positive", "negative", "sex", "pregnant", "complaint")

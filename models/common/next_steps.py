@@ -22,6 +22,9 @@ LEADING = 12
 SHOWN = {"ask": 3, "test": 3}
 LEAST_GAIN = 0.02
 """Bits under which a step is not worth naming."""
+DANGER = 3.0
+"""How much more a disease that always needs attention within minutes weighs than one that never does: to
+know whether it is this is worth more.  Grade C: set by this project."""
 
 
 class NextSteps:
@@ -35,6 +38,7 @@ class NextSteps:
         tests: tuple[str, ...],
     ) -> None:
         self._keys = schema.findings
+        self._above = schema.above
         self._tests = tests
         self._test_chance = arrays["knowledge.test"].astype(np.float32)
         # Asking for what a test shows is no question; it is ordered.
@@ -52,16 +56,22 @@ class NextSteps:
         order: NDArray[np.intp],
         diseases: Sequence[DiseaseInfo],
     ) -> tuple[NextStep, ...]:
-        """The best questions, then the best tests, each by falling information."""
+        """The best questions, then the best tests, each by falling information.
+
+        The leading diseases count by probability, the dangerous ones more (`DANGER`).  Of findings that
+        are kinds of one another only the most telling is asked for.
+        """
         leading = order[:LEADING]
-        weight = (disease[leading] / disease[leading].sum()).astype(np.float32)
+        danger = np.array([diseases[int(number)].immediate for number in leading])
+        weight = disease[leading] * (1 + DANGER * danger)
+        weight = (weight / weight.sum()).astype(np.float32)
         names = [diseases[int(number)].id for number in leading]
         known = self._known(features)
         asks = information(self._chance[:, leading], self._entropy[:, leading], weight)
         asks[known[self._asked]] = 0.0
         tests = information(self._test_chance[:, leading], self._test_entropy[:, leading], weight)
         steps: list[NextStep] = []
-        for place in _top(asks, SHOWN["ask"]):
+        for place in self._apart_in_kind(_top(asks, 4 * SHOWN["ask"]))[: SHOWN["ask"]]:
             number = int(self._asked[place])
             step = NextStep(
                 "ask",
@@ -82,6 +92,17 @@ class NextSteps:
                 )
             )
         return tuple(steps)
+
+    def _apart_in_kind(self, places: list[int]) -> list[int]:
+        """Some places in `_asked`, without findings that are a kind of, or what is above, an earlier one."""
+        kept: list[int] = []
+        for place in places:
+            number = int(self._asked[place])
+            others = [int(self._asked[other]) for other in kept]
+            related = any(number in self._above[other] or other in self._above[number] for other in others)
+            if not related:
+                kept.append(place)
+        return kept
 
     def _known(self, features: Features) -> NDArray[np.bool_]:
         """Findings about which the chart already speaks, with what is practically the same question."""

@@ -1,8 +1,9 @@
 """Reads and checks the tables that all diseases share; every fault is named by file and row.
 
-Responsible for ``findings.csv``, ``risks.csv`` and ``analytes.csv`` as values, and for checking the three
-tables that are read elsewhere (``modifiers.csv``, ``vital_ages.csv``, ``coded_findings.csv``) against
-them.  Faults are added to the list that is passed in, so that an author sees all of them at once.
+Responsible for ``findings.csv``, ``risks.csv``, ``analytes.csv``, ``complaints.csv`` and
+``measured_findings.csv`` as values, and for checking the three tables that are read elsewhere
+(``modifiers.csv``, ``vital_ages.csv``, ``coded_findings.csv``) against them.  Faults are added to the
+list that is passed in, so that an author sees all of them at once.
 """
 
 import csv
@@ -30,6 +31,8 @@ COLUMNS = {
     "modifiers.csv": ("risk", "target", "effect", "value", "source"),
     "vital_ages.csv": ("key", "below_years", "normal", "spread", "source"),
     "coded_findings.csv": ("loinc", "answer", "finding", "state", "source"),
+    "complaints.csv": ("key", "label", "weight", "source"),
+    "measured_findings.csv": ("key", "label", "analyte", "source"),
 }  # fmt: skip
 """The shared tables and their columns, in the order of the files."""
 _EVIDENCE = re.compile(
@@ -39,11 +42,17 @@ _Row = TypeVar("_Row")
 
 
 class SharedTables(msgspec.Struct, frozen=True):
-    """The shared tables that diseases are checked against, in the order of the files."""
+    """The shared tables that diseases are checked against, in the order of the files.
+
+    `complaints` is how readily a finding is named as the reason for a visit (0 to 1), `measured` the
+    findings that are read off a measurement, so that nobody needs to be asked.
+    """
 
     findings: tuple[FindingRow, ...]
     risks: tuple[Risk, ...]
     analytes: tuple[Analyte, ...]
+    complaints: dict[str, float]
+    measured: frozenset[str]
 
 
 def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> SharedTables:
@@ -57,7 +66,11 @@ def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> S
         if data.joinpath(file).read_text(encoding="utf-8").partition("\n")[0] != ",".join(names)
     ]
     shared = SharedTables(
-        tuple(row for _, row in findings), tuple(row for _, row in risks), tuple(row for _, row in analytes)
+        tuple(row for _, row in findings),
+        tuple(row for _, row in risks),
+        tuple(row for _, row in analytes),
+        {row["key"]: _number(row["weight"]) or 0.0 for _, row in _table(data, "complaints.csv")},
+        frozenset(row["key"] for _, row in _table(data, "measured_findings.csv")),
     )
     problems += [
         *_finding_faults(findings, ontology),
@@ -66,6 +79,8 @@ def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> S
         *_modifier_faults(data, shared),
         *_age_faults(data, shared),
         *_coded_faults(data, shared),
+        *_complaint_faults(data, shared),
+        *_measured_faults(data, shared),
     ]
     return shared
 
@@ -221,3 +236,35 @@ def _coded_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
             yield f"{where}: a finding of findings.csv, present or absent"
         if not row["source"]:
             yield f"{where}: a source is needed"
+
+
+def _complaint_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
+    labels = {row.key: row.label for row in shared.findings}
+    seen: set[str] = set()
+    for where, row in _table(data, "complaints.csv"):
+        weight = _number(row["weight"])
+        yield from _named_finding(where, row, labels, seen)
+        if weight is None or not 0 < weight <= 1:
+            yield f"{where}: a weight lies above 0 and is at most 1"
+
+
+def _measured_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
+    labels = {row.key: row.label for row in shared.findings}
+    analytes = {row.key for row in shared.analytes}
+    seen: set[str] = set()
+    for where, row in _table(data, "measured_findings.csv"):
+        yield from _named_finding(where, row, labels, seen)
+        if row["analyte"] not in analytes:
+            yield f"{where}: no analyte {row['analyte']!r}"
+
+
+def _named_finding(where: str, row: dict[str, str], labels: dict[str, str], seen: set[str]) -> Iterator[str]:
+    """Faults of a row that speaks of one finding of ``findings.csv``."""
+    key = row["key"]
+    if labels.get(key) != row["label"]:
+        yield f"{where}: findings.csv has no {key!r} called {row['label']!r}"
+    if key in seen:
+        yield f"{where}: {key} stands twice"
+    seen.add(key)
+    if not row["source"]:
+        yield f"{where}: a source is needed"

@@ -189,4 +189,4 @@ def test_any_other_file_is_refused_without_showing_its_content(tmp_path: Path) -
 
 def test_ages_fall_into_the_bands_of_the_knowledge() -> None:
     bands = age_bands(np.array([0.01, 0.5, 4.9, 5.0, 39.9, 40.0, 99.0]))
-    assert [BANDS[band] for band in bands] == ["0-28d", "1-11m", "1-4", "5-11", "18-39", "40-64", "80+"]
+    assert [BANDS[band] for band in bands] == ["0-28d", "3-11m", "1-4", "5-11", "18-39", "40-64", "80+"]

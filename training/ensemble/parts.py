@@ -99,7 +99,9 @@ def knowledge_arrays(knowledge: Knowledge, tables: Tables) -> Arrays:
     usual = np.array([_usual(knowledge, name) for name in names])
     return {
         "knowledge.chance": chance.astype(np.float16),
-        "knowledge.askable": np.array([row.kind not in NOT_ASKED for row in knowledge.findings]),
+        "knowledge.askable": np.array(
+            [row.kind not in NOT_ASKED and row.key not in knowledge.measured for row in knowledge.findings]
+        ),
         "knowledge.labels": np.array([row.label for row in knowledge.findings]),
         "knowledge.test": np.where(np.isnan(test), usual[:, None], test).astype(np.float32),
         "knowledge.test_names": np.array(names),

@@ -31,8 +31,15 @@ from training.ensemble.members import (
     fit_network,
     weights_of,
 )
-from training.ensemble.stacking import Pool, fit_logistic, fit_pool, fit_temperature, softmax
-from training.likelihood import likelihood_arrays, likelihood_margins
+from training.ensemble.stacking import (
+    Pool,
+    fit_logistic,
+    fit_pool,
+    fit_temperature,
+    fit_tempering,
+    softmax,
+)
+from training.likelihood import likelihood_arrays, likelihood_margins, prior_margins
 from training.simulation.tables import F64, Tables
 
 F32 = NDArray[np.float32]
@@ -97,8 +104,7 @@ def train(tables: Tables, reader: FeatureReader, data: Data, config: EnsembleCon
     mix = severity_mix(tables)
     likelihood = likelihood_arrays(tables)
     own = likelihood_margins(likelihood, data.train.rows, reader)
-    tempering = 1 / fit_temperature(own.astype(np.float64), data.train.labels.disease.astype(np.int64))
-    tell(f"likelihood of the knowledge: tempered by {tempering:.2f}")
+    own, tempering = _tempered(likelihood, own, data.train, tell)
     base = (tempering * own).astype(np.float32)
     outside = _out_of_fold(data.train, base, config, classes, tell)
     outside["likelihood"] = Margins(own, own[:, :5], own[:, 0])
@@ -140,6 +146,27 @@ def train(tables: Tables, reader: FeatureReader, data: Data, config: EnsembleCon
         similarity_quantiles(tables, data.calibrate, probability),
         mix,
     )
+
+
+TEMPERED_ON = 20_000
+"""Patients on whom the exponents of prior and evidence are fitted."""
+
+
+def _tempered(likelihood: dict[str, F32], own: F32, cohort: Cohort, tell: Say) -> tuple[F32, float]:
+    """The margins with the prior at its own weight, and the exponent of the whole.
+
+    Changes the prior of `likelihood` in place: one exponent then serves prior and evidence.
+    """
+    prior = prior_margins(likelihood, cohort.rows)
+    part = np.linspace(0, len(cohort) - 1, min(len(cohort), TEMPERED_ON)).astype(np.int64)
+    frequent, tempering = fit_tempering(
+        prior[part].astype(np.float64),
+        (own[part] - prior[part]).astype(np.float64),
+        cohort.labels.disease[part].astype(np.int64),
+    )
+    tell(f"likelihood of the knowledge: evidence tempered by {tempering:.2f}, prior by {frequent:.2f}")
+    likelihood["likelihood.prior"] = likelihood["likelihood.prior"] * np.float32(frequent / tempering)
+    return own + (frequent / tempering - 1) * prior, tempering
 
 
 def member_margins(

@@ -24,11 +24,14 @@ ATYPICAL = 0.06
 """Share of patients in whom findings are drawn towards what any visitor has (atypical presentation)."""
 OBSTETRIC = 20.0
 """Multiplier in pregnancy from which a disease is one of pregnancy."""
-FERTILE_BAND = 6
+FERTILE_BAND = 7
 SECOND = 0.04
 """Share of patients who have a second disease of their own at the same time."""
 STRAY = 0.25
 """Mean number of findings that have nothing to do with the disease, beyond the backgrounds."""
+TAILS = 6.0
+"""Degrees of freedom of how patients deviate from their disease's usual values (multivariate t): charts hold
+more extreme readings than a normal distribution does.  Grade C: set by this project."""
 VITALS = ("temperature", "heart-rate", "respiratory-rate", "systolic", "diastolic", "spo2")
 _VITAL_CORRELATION = np.array(
     [
@@ -135,7 +138,7 @@ def _people(
     band = _choose(tables.age[disease] * VISITORS, rng)
     edges = np.array(band_edges())[band]
     age = edges[:, 0] + (edges[:, 1] - edges[:, 0]) * rng.random(len(disease)) ** np.where(
-        band == 8, 1.8, 1.0
+        band == len(VISITORS) - 1, 1.8, 1.0
     )
     # The band from 40 on holds few fertile years: obstetric patients come from its beginning.
     obstetric = (tables.pregnancy[disease] >= OBSTETRIC) & (band == FERTILE_BAND)
@@ -167,12 +170,12 @@ def _risks(
 
 
 def _deviations(tables: Tables, count: int, rng: np.random.Generator) -> F32:
-    """Standard normal deviations of every analyte, the vital signs correlated."""
+    """Deviations of every analyte in standard deviations, with heavy tails, the vital signs correlated."""
     deviation = rng.standard_normal((count, len(tables.schema.analytes)), dtype=np.float32)
     keys = [analyte.key for analyte in tables.schema.analytes]
     places = [keys.index(key) for key in VITALS]
     deviation[:, places] = deviation[:, places] @ np.linalg.cholesky(_VITAL_CORRELATION).T.astype(np.float32)
-    return deviation
+    return deviation * np.sqrt(TAILS / rng.chisquare(TAILS, (count, 1))).astype(np.float32)
 
 
 def _values(

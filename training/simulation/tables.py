@@ -32,7 +32,7 @@ OMITTED = {"symptom": 0.0015, "sign": 0.0008, "test": 0.0005}
 """What a finding that a file does not list is more frequent than in other visitors (omissions)."""
 UNLISTED_COMPLAINT = {"symptom": 0.03, "sign": 0.01, "test": 0.0005}
 """Weight as a complaint of what ``complaints.csv`` does not list.  Grade C: set by this project."""
-VISITORS = np.array([0.01, 0.04, 0.10, 0.09, 0.07, 0.27, 0.24, 0.12, 0.06])
+VISITORS = np.array([0.01, 0.012, 0.028, 0.10, 0.09, 0.07, 0.27, 0.24, 0.12, 0.06])
 """Share of visitors by age band.  Grade C: estimate of this project, both settings together."""
 
 F32 = NDArray[np.float32]
@@ -51,7 +51,7 @@ class Tables:
     schema: FeatureSchema
     ids: tuple[str, ...]
     rate: F64  # [2, D]: primary care, emergency; visits per 10,000
-    age: F64  # [D, 9]
+    age: F64  # [D, 10]
     female: F64  # [D]
     pregnancy: F64  # [D]
     weight: F64  # [2, D, G]
@@ -237,13 +237,8 @@ def _analyte_table() -> AnalyteTable:
 
 
 def _complaints(knowledge: Knowledge) -> F32:
-    """The weights of ``complaints.csv``; what is not listed there is rarely a reason to come."""
-    lines = DATA.joinpath("complaints.csv").read_text(encoding="utf-8").splitlines()
-    listed = {row["key"]: float(row["weight"]) for row in csv.DictReader(lines)}
-    unknown = set(listed) - {row.key for row in knowledge.findings}
-    if unknown:
-        raise ValueError(f"complaints.csv: no finding {sorted(unknown)[0]!r}")
-    weights = [listed.get(row.key, UNLISTED_COMPLAINT[row.kind]) for row in knowledge.findings]
+    """How readily each finding is named as the reason to come; what is not listed rarely is."""
+    weights = [knowledge.complaints.get(row.key, UNLISTED_COMPLAINT[row.kind]) for row in knowledge.findings]
     return np.array(weights, dtype=np.float32)
 
 
