@@ -14,12 +14,13 @@ import msgspec
 from fhir_adapters.chart import PatientChart, Problem
 from fhir_adapters.feature_reading import NO_DISEASE
 from hooks.errors import DataInvalid
+from hooks.families import Entry, entries
 from models.assessment import Assessment, Contribution, Prediction
 
 IMMEDIATE = "immediate-attention"
 """The target of contributions and counterfactuals that speak of no disease."""
 MOST_NAMED = 5
-"""Diseases named in the list; a conformal set of one more is named whole."""
+"""Entries named in the list; a conformal set of one more is named whole."""
 _MOST_LINED = 3
 _ILL = frozenset({"mild-disease", "acute-disease", "chronic-disease"})
 _ICD = "http://hl7.org/fhir/sid/icd-10"
@@ -71,14 +72,21 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 class Differential(msgspec.Struct, frozen=True):
     """What is told of a differential.
 
-    `lined` are the leading diseases with their facts, `named` these and the ones that are only named,
-    `rest` the probability of all others together.  `alone` says whether it is worth a card of its own.
+    `lined` are the leading entries (diseases, or families of them) with their facts, `entries` these and
+    the ones that are only named, `rest` the probability of all others together.  `alone` says whether it is
+    worth a card of its own, `flat` that what is not named is more probable than anything that is.
     """
 
-    lined: tuple[Prediction, ...]
-    named: tuple[Prediction, ...]
+    lined: tuple[Entry, ...]
+    entries: tuple[Entry, ...]
     rest: float
     alone: bool
+    flat: bool
+
+    @property
+    def named(self) -> tuple[Prediction, ...]:
+        """The diseases of all entries, by falling probability."""
+        return tuple(sorted([one for entry in self.entries for one in entry.members], key=_by_probability))
 
 
 @cache
@@ -117,25 +125,29 @@ def differential_of(chart: PatientChart, assessment: Assessment) -> Differential
     if not common or assessment.severity == "no-disease":
         return None
     limits = table().limits
-    leading = common[0]
-    if leading.probability < limits.leading or leading.id in table().well:
+    found = entries([one for one in common if one.probability >= limits.named])
+    if not found or found[0].probability < limits.leading or found[0].leading.id in table().well:
         return None
+    leading = found[0]
     size = assessment.set_size
-    most = size if size == MOST_NAMED + 1 else MOST_NAMED
-    named = tuple([one for one in common[:most] if one.probability >= limits.named])
-    lined = tuple([one for one in named[:_MOST_LINED] if one.probability >= limits.lined])
-    rest = max(0.0, 1.0 - sum([one.probability for one in named]))
+    kept = found[: size if size == MOST_NAMED + 1 else MOST_NAMED]
+    rest = 1.0 - sum([entry.probability for entry in kept])
+    flat = rest > leading.probability
+    if flat:
+        kept = tuple([entry for entry in kept if entry.probability >= limits.lined])
+        rest = 1.0 - sum([entry.probability for entry in kept])
+    lined = tuple([entry for entry in kept[:_MOST_LINED] if entry.probability >= limits.lined])
     telling = assessment.severity in _ILL or leading.probability >= limits.certain
-    alone = telling and has_complaint(chart) and not _is_made(leading, chart, assessment)
-    return Differential(lined, named, rest, alone)
+    alone = telling and has_complaint(chart) and not _is_made(leading.leading, chart, assessment)
+    return Differential(lined, kept, max(0.0, rest), alone, flat)
 
 
-def not_to_miss(differential: Differential) -> tuple[Prediction, ...]:
-    """The dangerous diseases of a list that a harmless one leads, likeliest first; empty otherwise."""
+def not_to_miss(differential: Differential) -> tuple[Entry, ...]:
+    """The dangerous entries of a list that a harmless one leads, likeliest first; empty otherwise."""
     least = table().limits.dangerous
-    if differential.named[0].immediate >= least:
+    if differential.entries[0].immediate >= least:
         return ()
-    return tuple([one for one in differential.named if one.immediate >= least])
+    return tuple([entry for entry in differential.entries if entry.immediate >= least])
 
 
 def has_complaint(chart: PatientChart) -> bool:
@@ -193,6 +205,10 @@ def facts_behind(assessment: Assessment) -> int:
             if one.target != IMMEDIATE and one.fact.kind != "demographic" and abs(one.amount) >= least
         }
     )
+
+
+def _by_probability(prediction: Prediction) -> float:
+    return -prediction.probability
 
 
 def _by_weight(contribution: Contribution) -> float:

@@ -18,6 +18,10 @@ CASE_MIX = (0.5, 0.8)
 colds and no dissection; a power keeps the order and lets rare critical diseases be learned.  What comes to
 an emergency department is known better than what "ambulatory" means, which covers primary care and every
 specialist clinic: so its mix stays nearer to the rates.  Set a priori; grade C."""
+EXCLUSION = 0.4
+"""Share of the patients with a diagnosis of exclusion (group ``nonspecific``) that are simulated.  They are
+many, and what remains when nothing else was found; at first contact a list is for what may be found.  Their
+probabilities come out lower than their share of final diagnoses.  Set a priori; grade C."""
 TOGETHER = 0.35
 """How strongly the findings of one patient go together (loading of a factor "how ill it feels")."""
 ATYPICAL = 0.06
@@ -129,6 +133,7 @@ def case_weights(tables: Tables, setting: int, case_mix: tuple[float, float] = C
     """The share of each disease among simulated patients of a setting."""
     weight = np.maximum(tables.rate[setting], 0.02) ** case_mix[setting]
     weight[tables.rate[setting] <= 0] = 0.0
+    weight[tables.exclusion] *= EXCLUSION
     return np.asarray(weight / weight.sum())
 
 

@@ -67,6 +67,7 @@ class Tables:
     doubt: F32  # [D, V] standard deviation of a listed chance, in logits; 0 where nothing is listed
     healthy: F64  # [A] spread of the healthy, in raw units
     visitor: NDArray[np.bool_]  # [D] comes without a complaint (check-ups, vaccinations)
+    exclusion: NDArray[np.bool_]  # [D] a diagnosis of exclusion
     listed: NDArray[np.bool_]  # [D, A]
     result: F32  # [D, G, K], nan where the disease says nothing
     odds: F64  # [D, R]
@@ -128,6 +129,7 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         doubt=doubt.astype(np.float32),
         healthy=healthy,
         visitor=np.array([disease.group == "healthy" for disease in diseases]),
+        exclusion=np.array([disease.group == "nonspecific" for disease in diseases]),
         listed=listed,
         result=_results(diseases, schema).astype(np.float32),
         odds=odds,

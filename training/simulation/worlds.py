@@ -1,6 +1,6 @@
 """Worlds: what the knowledge base would say if its uncertain numbers had come out otherwise.
 
-Every probability and mean of the knowledge is an estimate.  Patients of one world share one draw of all
+Every probability, mean and rate of the knowledge is an estimate.  Patients of one world share one draw of all
 of them from what their evidence grades leave open, findings that a file forgot included.  Training sees
 many worlds, and weights and calibration are learned on worlds that the members have not seen: so what is
 learned is what holds in spite of our errors, and the figures on held-out worlds are those to expect from
@@ -13,6 +13,9 @@ import numpy as np
 
 from training.simulation.tables import VAGUE_SHIFT, VAGUE_SPREAD, Tables, own_chances
 
+RATE_DOUBT = 1.0
+"""Standard deviation, in logarithms, of how frequent a disease is: rates are estimates, and every hospital
+has a mix of its own."""
 BACKGROUND_DOUBT = 0.7
 """Standard deviation, in logarithms, of how frequent a finding is among other visitors."""
 FORGOTTEN = 0.012
@@ -40,6 +43,7 @@ def another_world(tables: Tables, rng: np.random.Generator) -> Tables:
     offset = VAGUE_SPREAD * tables.healthy * rng.standard_normal((shape[0], 1, tables.shift.shape[2]))
     return replace(
         tables,
+        rate=tables.rate * np.exp(RATE_DOUBT * rng.standard_normal(tables.rate.shape[1])),
         chance=chance.astype(np.float32),
         own=own.astype(np.float32),
         shift=np.where(moved, tables.shift * factor + offset, tables.shift).astype(np.float32),
