@@ -32,7 +32,7 @@ def build_schema(knowledge: Knowledge, ontology: Ontology) -> FeatureSchema:
         parent = parents[key]
         if parent:
             found |= {parent} | above(parent)
-        return found - {key}
+        return found - {key} - {other for one, other in knowledge.unrelated if one in {key, *found}}
 
     ages = _ages()
     results = sorted({row[0] for disease in knowledge.diseases for row in disease.results})

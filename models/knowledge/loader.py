@@ -53,6 +53,7 @@ def load_knowledge(ontology: Ontology, data: Traversable = DATA) -> Knowledge:
         shared.analytes,
         shared.complaints,
         shared.measured,
+        shared.unrelated,
         _digest(data),
         ontology.version,
     )

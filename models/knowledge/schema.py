@@ -184,7 +184,7 @@ class Analyte(msgspec.Struct, frozen=True):
 class Knowledge(msgspec.Struct, frozen=True):
     """All of it, read and checked; diseases in the order of their ids.
 
-    `complaints` and `measured` as in `models.knowledge.shared_tables.SharedTables`; `digest` is the
+    `complaints`, `measured` and `unrelated` as in `models.knowledge.shared_tables.SharedTables`; `digest` is the
     SHA-256 over all files, `ontology` the HPO release the ids are of.
     """
 
@@ -194,5 +194,6 @@ class Knowledge(msgspec.Struct, frozen=True):
     analytes: tuple[Analyte, ...]
     complaints: dict[str, float]
     measured: frozenset[str]
+    unrelated: frozenset[tuple[str, str]]
     digest: str
     ontology: str

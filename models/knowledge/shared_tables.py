@@ -1,7 +1,7 @@
 """Reads and checks the tables that all diseases share; every fault is named by file and row.
 
 Responsible for ``findings.csv``, ``risks.csv``, ``analytes.csv``, ``complaints.csv`` and
-``measured_findings.csv`` as values, and for checking the three tables that are read elsewhere
+``measured_findings.csv`` and ``unrelated.csv`` as values, and for checking the three tables that are read elsewhere
 (``modifiers.csv``, ``vital_ages.csv``, ``coded_findings.csv``) against them.  Faults are added to the
 list that is passed in, so that an author sees all of them at once.
 """
@@ -33,6 +33,7 @@ COLUMNS = {
     "coded_findings.csv": ("loinc", "answer", "finding", "state", "source"),
     "complaints.csv": ("key", "label", "weight", "source"),
     "measured_findings.csv": ("key", "label", "analyte", "source"),
+    "unrelated.csv": ("key", "label", "not_a", "source"),
 }  # fmt: skip
 """The shared tables and their columns, in the order of the files."""
 _EVIDENCE = re.compile(
@@ -45,7 +46,8 @@ class SharedTables(msgspec.Struct, frozen=True):
     """The shared tables that diseases are checked against, in the order of the files.
 
     `complaints` is how readily a finding is named as the reason for a visit (0 to 1), `measured` the
-    findings that are read off a measurement, so that nobody needs to be asked.
+    findings that are read off a measurement, so that nobody needs to be asked, `unrelated` pairs of which
+    HPO says that the first is a kind of the second, but a chart's words do not.
     """
 
     findings: tuple[FindingRow, ...]
@@ -53,6 +55,7 @@ class SharedTables(msgspec.Struct, frozen=True):
     analytes: tuple[Analyte, ...]
     complaints: dict[str, float]
     measured: frozenset[str]
+    unrelated: frozenset[tuple[str, str]]
 
 
 def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> SharedTables:
@@ -71,6 +74,7 @@ def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> S
         tuple(row for _, row in analytes),
         {row["key"]: _number(row["weight"]) or 0.0 for _, row in _table(data, "complaints.csv")},
         frozenset(row["key"] for _, row in _table(data, "measured_findings.csv")),
+        frozenset((row["key"], row["not_a"]) for _, row in _table(data, "unrelated.csv")),
     )
     problems += [
         *_finding_faults(findings, ontology),
@@ -81,6 +85,7 @@ def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> S
         *_coded_faults(data, shared),
         *_complaint_faults(data, shared),
         *_measured_faults(data, shared),
+        *_unrelated_faults(data, shared, ontology),
     ]
     return shared
 
@@ -256,6 +261,15 @@ def _measured_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
         yield from _named_finding(where, row, labels, seen)
         if row["analyte"] not in analytes:
             yield f"{where}: no analyte {row['analyte']!r}"
+
+
+def _unrelated_faults(data: Traversable, shared: SharedTables, ontology: Ontology) -> Iterator[str]:
+    labels = {row.key: row.label for row in shared.findings}
+    for where, row in _table(data, "unrelated.csv"):
+        key, other = row["key"], row["not_a"]
+        yield from _named_finding(where, row, labels, set())
+        if other not in labels or not key.startswith("HP:") or other not in ontology.ancestors(key):
+            yield f"{where}: {other!r} is no finding that HPO has above {key!r}"
 
 
 def _named_finding(where: str, row: dict[str, str], labels: dict[str, str], seen: set[str]) -> Iterator[str]:

@@ -107,7 +107,8 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         for risk, ratio, _ in disease.risks:
             odds[d, risks[risk]] = ratio
     depth, children = _order(schema)
-    own = own_chances(chance, depth, children)
+    usual = background + np.array([OMITTED[row.kind] for row in knowledge.findings])
+    own = own_chances(chance, usual, depth, children)
     risk_shift, risk_chance = _modifiers(risks, analytes, number, schema)
     return Tables(
         schema=schema,
@@ -294,15 +295,24 @@ def _order(schema: FeatureSchema) -> tuple[tuple[tuple[int, ...], ...], tuple[tu
 
 
 def own_chances(
-    chance: F64, depth: tuple[tuple[int, ...], ...], children: tuple[tuple[int, ...], ...]
+    chance: F64,
+    usual: F64,
+    depth: tuple[tuple[int, ...], ...],
+    children: tuple[tuple[int, ...], ...],
 ) -> F64:
-    """Chances of arising by itself; raises `chance` in place where the kinds of a finding ask for more."""
+    """Chances of arising by itself [D, G, V]; raises `chance` in place where kinds of a finding ask for more.
+
+    Only what a disease adds to the `usual` chance of a kind counts ([V] or [D, 1, V]): the many kinds of pain
+    that any visitor may have do not make pain a sign of every disease.
+    """
     own = chance.copy()
     for level in depth[1:]:
         for number in level:
-            implied = 1 - np.prod(1 - chance[:, :, list(children[number])], axis=2)
+            below = list(children[number])
+            added = np.clip(chance[:, :, below] - usual[..., below], 0, 1)
+            implied = 1 - np.prod(1 - added, axis=2)
             # Kinds of one finding go together: less than independent ones would give.
-            implied = np.maximum(chance[:, :, list(children[number])].max(axis=2), 0.8 * implied)
+            implied = np.maximum(added.max(axis=2), 0.8 * implied)
             chance[:, :, number] = np.maximum(chance[:, :, number], implied)
             own[:, :, number] = np.clip((chance[:, :, number] - implied) / (1 - implied + 1e-9), 0, 1)
     return own

@@ -34,10 +34,10 @@ def another_world(tables: Tables, rng: np.random.Generator) -> Tables:
     usual = np.minimum(tables.background * np.exp(BACKGROUND_DOUBT * rng.standard_normal(shape)), 0.5)
     symptom = np.array([kind == "symptom" for kind in tables.kinds])
     forgotten = unlisted & symptom & (rng.random(shape) < FORGOTTEN) & ~tables.visitor[:, None]
-    usual = np.where(forgotten, rng.uniform(*FORGOTTEN_CHANCE, shape), usual)
-    chance = np.where(unlisted[:, None, :], usual[:, None, :], chance)
+    there = np.where(forgotten, rng.uniform(*FORGOTTEN_CHANCE, shape), usual)
+    chance = np.where(unlisted[:, None, :], there[:, None, :], chance)
     chance = np.clip(chance, 0.0003, 0.985)
-    own = own_chances(chance, tables.depth, tables.children)
+    own = own_chances(chance, usual[:, None, :], tables.depth, tables.children)
     moved = tables.listed[:, None, :]
     factor = 1 + VAGUE_SHIFT * rng.standard_normal((shape[0], 1, tables.shift.shape[2]))
     offset = VAGUE_SPREAD * tables.healthy * rng.standard_normal((shape[0], 1, tables.shift.shape[2]))
