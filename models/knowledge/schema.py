@@ -184,8 +184,8 @@ class Analyte(msgspec.Struct, frozen=True):
 class Knowledge(msgspec.Struct, frozen=True):
     """All of it, read and checked; diseases in the order of their ids.
 
-    `complaints`, `measured` and `unrelated` as in `models.knowledge.shared_tables.SharedTables`; `digest` is the
-    SHA-256 over all files, `ontology` the HPO release the ids are of.
+    `complaints`, `measured` and `unrelated` are those of `models.knowledge.shared_tables.SharedTables`;
+    `digest` is the SHA-256 over all files, `ontology` the HPO release the ids are of.
     """
 
     diseases: tuple[Disease, ...]

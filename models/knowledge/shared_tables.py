@@ -1,9 +1,9 @@
 """Reads and checks the tables that all diseases share; every fault is named by file and row.
 
-Responsible for ``findings.csv``, ``risks.csv``, ``analytes.csv``, ``complaints.csv`` and
-``measured_findings.csv`` and ``unrelated.csv`` as values, and for checking the three tables that are read elsewhere
-(``modifiers.csv``, ``vital_ages.csv``, ``coded_findings.csv``) against them.  Faults are added to the
-list that is passed in, so that an author sees all of them at once.
+Responsible for ``findings.csv``, ``risks.csv``, ``analytes.csv``, ``complaints.csv``,
+``measured_findings.csv`` and ``unrelated.csv`` as values, and for checking the three tables that are read
+elsewhere (``modifiers.csv``, ``vital_ages.csv``, ``coded_findings.csv``) against them.  Faults are added
+to the list that is passed in, so that an author sees all of them at once.
 """
 
 import csv
