@@ -43,15 +43,19 @@ def counterfactuals(
     """
     name = engine.diseases[disease].id
     before = float(outcome.disease[disease])
-    found: list[Counterfactual] = []
+    asked: list[int] = []
     for row in np.argsort(-amounts, kind="stable")[:TRIED].tolist():
         fact = facts[row]
-        if amounts[row] < LEAST_PUSH or len(found) == MOST:
-            break
-        if fact.kind not in CHANGEABLE or fact.state != "present" or fact.unit == SCORE:
-            continue
-        after = float(engine.ensemble.otherwise(outcome, row, AS_NORMAL)[disease])
-        if abs(after - before) < LEAST_CHANGE:
+        changeable = fact.kind in CHANGEABLE and fact.state == "present" and fact.unit != SCORE
+        if changeable and amounts[row] >= LEAST_PUSH:
+            asked.append(row)
+    if not asked:
+        return ()
+    found: list[Counterfactual] = []
+    afters = engine.ensemble.otherwise(outcome, asked, AS_NORMAL)[:, disease].tolist()
+    for row, after in zip(asked, afters, strict=True):
+        fact = facts[row]
+        if abs(after - before) < LEAST_CHANGE or len(found) == MOST:
             continue
         value = _normal(engine, chart, fact) if fact.kind == "measurement" else None
         state: Literal["unknown"] | None = None if value is not None else "unknown"

@@ -30,12 +30,12 @@ COMPLAINT_PLACE = 5
 class Evidence:
     """What a chart says, as rows of the likelihood's tables: the item behind each, and what it adds.
 
-    `rows`/`scales`/`items` [n] point into `Likelihood.table`; `measured` [m, D] is what the measurements
-    of `measured_items` add.
+    `said` [n, D] are rows of `Likelihood.table`, to be taken `scales` times; `items` [n] says what each is
+    from.  `measured` [m, D] is what the measurements of `measured_items` add.
     """
 
     base: F32
-    rows: NDArray[np.intp]
+    said: F32
     scales: F32
     items: NDArray[np.intp]
     measured: F32
@@ -146,7 +146,7 @@ class Likelihood:
         distance = np.array(distances, dtype=np.float32)[:, None]
         return Evidence(
             table[unknown_age] + table[unknown_sex] + table[unknown_pregnancy],
-            np.array(rows, dtype=np.intp),
+            table.take(np.array(rows, dtype=np.intp), axis=0),
             np.array(scales, dtype=np.float32),
             np.array(items, dtype=np.intp),
             self._distances(distance, analytes),
@@ -155,17 +155,27 @@ class Likelihood:
 
     def margins(self, evidence: Evidence) -> F32:
         """The margins [D]: base plus what every statement adds."""
-        total = evidence.base + evidence.measured.sum(axis=0)
-        return np.asarray(total + evidence.scales @ self.table[evidence.rows])
+        total = evidence.base + np.add.reduce(evidence.measured, axis=0)
+        return np.asarray(total + evidence.scales @ evidence.said)
 
-    def without(self, evidence: Evidence, fact: int, analytes: NDArray[np.intp], normal: float) -> F32:
-        """The margins [D] without what one fact says; some analytes are taken to be at `normal` instead."""
-        stays = evidence.items != fact
-        total = evidence.base + evidence.scales[stays] @ self.table[evidence.rows[stays]]
-        total = total + evidence.measured[evidence.measured_items != fact].sum(axis=0)
+    def without(
+        self,
+        evidence: Evidence,
+        facts: Sequence[int],
+        ways: NDArray[np.intp],
+        analytes: NDArray[np.intp],
+        normal: float,
+    ) -> F32:
+        """The margins [facts, D] without what one fact says.
+
+        `analytes` are taken to be at `normal` instead, each without the fact that `ways` counts.
+        """
+        one = np.array(facts)[:, None]
+        total = evidence.base + ((evidence.items != one) * evidence.scales) @ evidence.said
+        total += (evidence.measured_items != one).astype(np.float32) @ evidence.measured
         if len(analytes):
             distance = np.full((len(analytes), 1), normal, dtype=np.float32)
-            total = total + self._distances(distance, analytes).sum(axis=0)
+            np.add.at(total, ways, self._distances(distance, analytes))
         return np.asarray(total)
 
     def _distances(self, distance: F32, analytes: list[int] | NDArray[np.intp]) -> F32:
@@ -177,8 +187,7 @@ class Likelihood:
     def shares(self, evidence: Evidence, facts: int, columns: NDArray[np.intp]) -> NDArray[np.float64]:
         """What each fact adds to some of the margins [facts, columns]; items are facts here."""
         total = np.zeros((facts, len(columns)))
-        said = self.table[evidence.rows[:, None], columns] * evidence.scales[:, None]
-        np.add.at(total, evidence.items, said)
+        np.add.at(total, evidence.items, evidence.said[:, columns] * evidence.scales[:, None])
         np.add.at(total, evidence.measured_items, evidence.measured[:, columns])
         return total
 
@@ -228,19 +237,17 @@ class Network:
         """The weights stored under ``network.*``."""
         return cls(*(arrays[f"network.{name}"].astype(np.float32) for name in ("w1", "b1", "w2", "b2")))
 
-    def hidden(self, index: NDArray[np.int32], values: F32) -> F32:
-        """What reaches the hidden layer [H] for a sparse feature vector."""
-        return np.asarray(self.b1 + values @ self.w1[index])
+    def hidden(self, rows: F32, values: F32) -> F32:
+        """What reaches the hidden layer [H] when the features of some `rows` of `w1` are known."""
+        return np.asarray(self.b1 + values @ rows)
 
     def output(self, hidden: F32) -> F32:
-        """The outputs [C]."""
+        """The outputs [..., C] of hidden layers [..., H]."""
         return np.asarray(np.maximum(hidden, 0) @ self.w2 + self.b2)
 
-    def shares(
-        self, hidden: F32, resting: F32, index: NDArray[np.int32], values: F32, columns: NDArray[np.intp]
-    ) -> F32:
+    def shares(self, hidden: F32, resting: F32, rows: F32, values: F32, columns: NDArray[np.intp]) -> F32:
         """What each feature adds to some outputs [features, columns] on the way from the resting state."""
         change = hidden - resting
         gain = np.maximum(hidden, 0) - np.maximum(resting, 0)
         slope = np.divide(gain, change, out=(hidden > 0).astype(np.float32), where=np.abs(change) > 1e-9)
-        return np.asarray((values[:, None] * self.w1[index]) @ (slope[:, None] * self.w2[:, columns]))
+        return np.asarray(rows @ (slope[:, None] * self.w2[:, columns]) * values[:, None])

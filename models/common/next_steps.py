@@ -40,10 +40,11 @@ class NextSteps:
         self._keys = schema.findings
         self._above = schema.above
         self._tests = tests
-        self._test_chance = arrays["knowledge.test"].astype(np.float32)
         # Asking for what a test shows is no question; it is ordered.
         self._asked = np.flatnonzero(arrays["knowledge.askable"])
-        self._chance = chance[self._asked]
+        # A row for each disease: the few that lead are next to one another in memory.
+        self._chance = np.ascontiguousarray(chance[self._asked].T)
+        self._test_chance = np.ascontiguousarray(arrays["knowledge.test"].astype(np.float32).T)
         self._entropy = _entropy(self._chance)
         self._test_entropy = _entropy(self._test_chance)
         labels = arrays["knowledge.labels"]
@@ -67,9 +68,10 @@ class NextSteps:
         weight = (weight / weight.sum()).astype(np.float32)
         names = [diseases[int(number)].id for number in leading]
         known = self._known(features)
-        asks = information(self._chance[:, leading], self._entropy[:, leading], weight)
+        chance, test_chance = self._chance[leading].T, self._test_chance[leading].T
+        asks = information(chance, self._entropy[leading].T, weight)
         asks[known[self._asked]] = 0.0
-        tests = information(self._test_chance[:, leading], self._test_entropy[:, leading], weight)
+        tests = information(test_chance, self._test_entropy[leading].T, weight)
         steps: list[NextStep] = []
         for place in self._apart_in_kind(_top(asks, 4 * SHOWN["ask"]))[: SHOWN["ask"]]:
             number = int(self._asked[place])
@@ -78,7 +80,7 @@ class NextSteps:
                 self._keys[number],
                 self._labels[number],
                 float(asks[place]),
-                _apart(self._chance[place, leading], weight, names),
+                _apart(chance[place], weight, names),
             )
             steps.append(step)
         for place in _top(tests, SHOWN["test"]):
@@ -88,7 +90,7 @@ class NextSteps:
                     self._tests[place],
                     self._tests[place],
                     float(tests[place]),
-                    _apart(self._test_chance[place, leading], weight, names),
+                    _apart(test_chance[place], weight, names),
                 )
             )
         return tuple(steps)
