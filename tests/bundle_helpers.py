@@ -94,6 +94,9 @@ def tiny_arrays(schema: FeatureSchema, diseases: int = 3) -> dict[str, NDArray[A
         "sex": np.zeros((3, diseases), single),
         "pregnant": np.zeros((3, diseases), single),
         "complaint": np.zeros((1, diseases), single),
+        "usual": np.full(diseases, 1 / diseases, single),
+        "attention": np.linspace(0.1, 0.9, diseases, dtype=single),
+        "tempering": np.array(0.7, single),
     }
     # One inner node on feature 0, then its two leaves.
     tree: dict[str, NDArray[Any]] = {
@@ -141,7 +144,7 @@ def tiny_stack(diseases: int = 3) -> dict[str, Any]:
         "severity": [1.0, 0.0, 0.0, 0.0],
         "severity_bias": [0.0] * SEVERITIES,
         "severity_temperature": 1.0,
-        "immediate": [1.0, 0.0, 0.0, 0.0],
+        "immediate": [1.0, 0.0, 0.0, 0.0, 0.1],
         "immediate_bias": 0.0,
         "set_threshold": 0.05,
         "coverage": 0.9,

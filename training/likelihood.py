@@ -22,7 +22,7 @@ MISTAKEN = 0.04
 
 
 def likelihood_arrays(tables: Tables, case_mix: tuple[float, float] = CASE_MIX) -> dict[str, F32]:
-    """The arrays of the member, under ``likelihood.*``."""
+    """The arrays of the member, under ``likelihood.*``; `tempering` is for the stack to set."""
     weight = tables.weight.mean(axis=0)  # [D, G]
     share = (case_weights(tables, 0, case_mix) + case_weights(tables, 1, case_mix)) / 2
     chance = tables.mean_chance()
@@ -46,6 +46,8 @@ def likelihood_arrays(tables: Tables, case_mix: tuple[float, float] = CASE_MIX) 
         "precision": precision,
         "offset": offset,
         "usual": share,
+        "attention": (weight * tables.immediate).sum(axis=1),
+        "tempering": np.array(1.0),
         "prior": _prior(tables, case_mix),
         "sex": _sex(tables, share),
         "pregnant": _pregnant(tables, share),

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from fhir_adapters.features import Features
 from models.common.grove import Grove, Grown
+from models.common.implied import Implied
 from models.common.members import Arrays, Evidence, Likelihood, Network, Places
 from models.common.shapley import Baseline
 
@@ -28,10 +29,10 @@ class Stack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Parameters of pool, calibration and conformal sets (``stack.json``).
 
     `disease` and `severity` are the weights of the members (likelihood, boosted, network, forest; for
-    severity the first is the one implied by the diseases), `immediate` those of rules, boosted, network
-    and forest.  Temperatures divide pooled margins.  A disease is in the set when its probability is at
-    least `set_threshold`.  `similarity` are the quantiles (0, 1, ... 100 %) of how well known patients
-    are explained.
+    severity the first is the one implied by the diseases), `immediate` those of the rules and the members
+    (of the likelihood: what its diseases imply).  Temperatures divide pooled margins.  A disease is in the
+    set when its probability is at least `set_threshold`.  `similarity` are the quantiles (0, 1, ... 100 %)
+    of how well known patients are explained.
     """
 
     disease: tuple[float, float, float, float]
@@ -40,7 +41,7 @@ class Stack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     severity: tuple[float, float, float, float]
     severity_bias: tuple[float, ...]
     severity_temperature: float
-    immediate: tuple[float, float, float, float]
+    immediate: tuple[float, float, float, float, float]
     immediate_bias: float
     set_threshold: float
     coverage: float
@@ -96,6 +97,7 @@ class Ensemble:
         categories: Sequence[tuple[str, ...]] = (),
     ) -> None:
         self.stack = stack
+        self._implied = Implied.of(arrays)
         self.places = places
         self._likelihood = Likelihood.of(arrays, categories)
         self._network = Network.of(arrays)
@@ -137,9 +139,10 @@ class Ensemble:
         last, floor = float(share[-1]), stack.forest_floor
         immediate = (
             stack.immediate[0] * rules_logit
-            + stack.immediate[1] * float(boosted[-1])
-            + stack.immediate[2] * float(network[-1])
-            + stack.immediate[3] * math.log((last + floor) / (1 - last + floor))
+            + stack.immediate[1] * float(self._implied.logit(likelihood))
+            + stack.immediate[2] * float(boosted[-1])
+            + stack.immediate[3] * float(network[-1])
+            + stack.immediate[4] * math.log((last + floor) / (1 - last + floor))
             + stack.immediate_bias
         )
         return Outcome(
@@ -220,7 +223,7 @@ class Ensemble:
         weights = np.array([[weight] * count for weight in stack.disease])
         bias = self._bias[columns]
         if immediate:
-            weights = np.hstack([weights, np.array([[0.0], *[[w] for w in stack.immediate[1:]]])])
+            weights = np.hstack([weights, np.array([[weight] for weight in stack.immediate[1:]])])
             bias = np.append(bias, stack.immediate_bias)
         # Of the forest the values are those of the shares; the change of the logarithm is divided in
         # their proportion.
@@ -241,9 +244,13 @@ class Ensemble:
                 outcome.hidden, rest.hidden, outcome.rows[moved], outcome.values[moved], asked
             ),
         )
-        total[:, :count] += weights[0, :count] * self._likelihood.shares(outcome.evidence, facts, columns)
-        base = np.zeros(len(asked))
-        base[:count] = outcome.evidence.base[columns]
+        evidence = outcome.evidence
+        total[:, :count] += weights[0, :count] * self._likelihood.shares(evidence, facts, columns)
+        base = evidence.base[columns].astype(np.float64)
+        if immediate:
+            pull = self._implied.pull(evidence.base, self._likelihood.margins(evidence))
+            total[:, -1] += weights[0, -1] * self._likelihood.pulled(evidence, facts, pull)
+            base = np.append(base, self._implied.logit(evidence.base))
         baseline = (
             weights[0] * base
             + weights[1] * rest.grown.boosted[asked]

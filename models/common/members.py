@@ -191,6 +191,13 @@ class Likelihood:
         np.add.at(total, evidence.measured_items, evidence.measured[:, columns])
         return total
 
+    def pulled(self, evidence: Evidence, facts: int, pull: NDArray[np.float64]) -> NDArray[np.float64]:
+        """What each fact adds [facts] to something that the margins move by `pull` [D]; items are facts."""
+        total = np.zeros(facts)
+        np.add.at(total, evidence.items, (evidence.said @ pull) * evidence.scales)
+        np.add.at(total, evidence.measured_items, evidence.measured @ pull)
+        return total
+
 
 def against_average(distance: F32, mean: F32, precision: F32, offset: F32, usual: F32) -> F32:
     """Log likelihood ratios [m, D] of measurements against the average visitor, each bounded.

@@ -158,9 +158,9 @@ def _ablations(
             trained, softmax(margins / temperature), disease, learned, fitting, test, labels, weight
         )
         urgent = fit_logistic(
-            [fitted_rules.astype(np.float32), *[fitting[m].immediate for m in learned]], labels.immediate
+            [fitted_rules.astype(np.float32), *[fitting[m].immediate for m in kept]], labels.immediate
         )
-        logit = urgent.margins([rules.astype(np.float32), *[test[m].immediate for m in learned]])
+        logit = urgent.margins([rules.astype(np.float32), *[test[m].immediate for m in kept]])
         found.append(_as_predictions(name, disease, severity, 1 / (1 + np.exp(-logit))))
     return tuple(found)
 

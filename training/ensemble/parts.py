@@ -42,7 +42,7 @@ def bundle_parts(
         severity=_four(trained.severity.weights),
         severity_bias=tuple(trained.severity.bias.tolist()),
         severity_temperature=trained.severity_temperature,
-        immediate=_four(trained.immediate.weights),
+        immediate=_five(trained.immediate.weights),
         immediate_bias=float(trained.immediate.bias[0]),
         set_threshold=trained.set_threshold,
         coverage=coverage,
@@ -55,6 +55,11 @@ def bundle_parts(
 def _four(weights: NDArray[np.float64]) -> tuple[float, float, float, float]:
     one, two, three, four = weights.tolist()
     return one, two, three, four
+
+
+def _five(weights: NDArray[np.float64]) -> tuple[float, float, float, float, float]:
+    one, two, three, four, five = weights.tolist()
+    return one, two, three, four, five
 
 
 def disease_infos(knowledge: Knowledge, tables: Tables, trained: Trained) -> tuple[DiseaseInfo, ...]:

@@ -19,6 +19,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from fhir_adapters.features import FeatureReader
 from models.assessment import SEVERITIES
+from models.common.implied import Implied
 from training.ensemble.cohort import Cohort, Labels, world_of
 from training.ensemble.config import EnsembleConfig
 from training.ensemble.members import (
@@ -85,7 +86,7 @@ class Trained:
             self.severity.margins([implied, *[members[name].severity for name in MEMBERS[1:]]])
             / self.severity_temperature
         )
-        learned = [members[name].immediate for name in MEMBERS[1:]]
+        learned = [members[name].immediate for name in MEMBERS]
         logit = self.immediate.margins([rules.astype(np.float32), *learned])
         return margins, disease, severity, 1 / (1 + np.exp(-logit))
 
@@ -107,7 +108,7 @@ def train(tables: Tables, reader: FeatureReader, data: Data, config: EnsembleCon
     own, tempering = _tempered(likelihood, own, data.train, tell)
     base = (tempering * own).astype(np.float32)
     outside = _out_of_fold(data.train, base, config, classes, tell)
-    outside["likelihood"] = Margins(own, own[:, :5], own[:, 0])
+    outside["likelihood"] = likelihood_member(likelihood, own)
     weight = weights_of(data.train.labels, config.critical_weight)
     labels = data.train.labels
     disease = fit_pool([outside[name].disease for name in MEMBERS], labels.disease.astype(np.int64), weight)
@@ -155,7 +156,7 @@ TEMPERED_ON = 20_000
 def _tempered(likelihood: dict[str, F32], own: F32, cohort: Cohort, tell: Say) -> tuple[F32, float]:
     """The margins with the prior at its own weight, and the exponent of the whole.
 
-    Changes the prior of `likelihood` in place: one exponent then serves prior and evidence.
+    Changes `likelihood` in place: its prior, so that one exponent serves prior and evidence, and that exponent.
     """
     prior = prior_margins(likelihood, cohort.rows)
     part = np.linspace(0, len(cohort) - 1, min(len(cohort), TEMPERED_ON)).astype(np.int64)
@@ -166,7 +167,14 @@ def _tempered(likelihood: dict[str, F32], own: F32, cohort: Cohort, tell: Say) -
     )
     tell(f"likelihood of the knowledge: evidence tempered by {tempering:.2f}, prior by {frequent:.2f}")
     likelihood["likelihood.prior"] = likelihood["likelihood.prior"] * np.float32(frequent / tempering)
+    likelihood["likelihood.tempering"] = np.array(tempering, dtype=np.float32)
     return own + (frequent / tempering - 1) * prior, tempering
+
+
+def likelihood_member(likelihood: dict[str, F32], own: F32) -> Margins:
+    """The likelihood's margins [N, D] as those of a member; of severity it says nothing of its own."""
+    implied = Implied.of(likelihood).logit(own).astype(np.float32)
+    return Margins(own, np.zeros((len(own), len(SEVERITIES)), dtype=np.float32), implied)
 
 
 def member_margins(
@@ -180,7 +188,7 @@ def member_margins(
     """What each member says of a cohort."""
     own = likelihood_margins(likelihood, cohort.rows, reader)
     return {
-        "likelihood": Margins(own, own[:, :5], own[:, 0]),
+        "likelihood": likelihood_member(likelihood, own),
         "boosted": boosted.margins(cohort.rows),
         "network": network.margins(cohort.rows),
         "forest": forest.margins(cohort.rows),
@@ -299,7 +307,7 @@ def _immediate(members: dict[str, Margins], rules: F64, truth: Labels) -> Pool:
 
     Fitted on the calibration patients; the rules take part where they have read the charts.
     """
-    learned = [members[name].immediate for name in MEMBERS[1:]]
+    learned = [members[name].immediate for name in MEMBERS]
     pool = fit_logistic(learned, truth.immediate)
     asked = ~np.isnan(rules)
     if not asked.any():

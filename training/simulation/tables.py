@@ -30,6 +30,8 @@ PAIN_SPREAD = 2.3
 """Least standard deviation of a pain score between patients with one disease."""
 OMITTED = {"symptom": 0.0015, "sign": 0.0008, "test": 0.0005}
 """What a finding that a file does not list is more frequent than in other visitors (omissions)."""
+CALM = 0.3
+"""Share of the backgrounds that visitors have who come without a complaint."""
 UNLISTED_COMPLAINT = {"symptom": 0.03, "sign": 0.01, "test": 0.0005}
 """Weight as a complaint of what ``complaints.csv`` does not list.  Grade C: set by this project."""
 VISITORS = np.array([0.01, 0.012, 0.028, 0.10, 0.09, 0.07, 0.27, 0.24, 0.12, 0.06])
@@ -97,7 +99,8 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     risks = {name: place for place, (name, _) in enumerate(schema.risks)}
     diseases = knowledge.diseases
     background = np.array([row.background for row in knowledge.findings])
-    chance, raw, doubt = _chances(knowledge, number, background)
+    usual = _usual(knowledge, background)
+    chance, raw, doubt = _chances(knowledge, number, background, usual)
     shift, raw_spread, listed = _distributions(diseases, schema, analytes)
     healthy = np.array([np.log(a.spread) if a.log else a.spread for a in schema.analytes])
     uncertain = np.where(listed[:, None, :], (VAGUE_SHIFT * shift) ** 2 + (VAGUE_SPREAD * healthy) ** 2, 0.0)
@@ -107,8 +110,7 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         for risk, ratio, _ in disease.risks:
             odds[d, risks[risk]] = ratio
     depth, children = _order(schema)
-    usual = background + np.array([OMITTED[row.kind] for row in knowledge.findings])
-    own = own_chances(chance, usual, depth, children)
+    own = own_chances(chance, usual[:, None, :], depth, children)
     risk_shift, risk_chance = _modifiers(risks, analytes, number, schema)
     return Tables(
         schema=schema,
@@ -155,12 +157,24 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     )
 
 
-def _chances(knowledge: Knowledge, number: dict[str, int], background: F64) -> tuple[F64, F64, F64]:
+def _usual(knowledge: Knowledge, background: F64) -> F64:
+    """Chance of a finding that a disease's file does not list [D, V]."""
+    omitted = np.array([OMITTED[row.kind] for row in knowledge.findings])
+    return np.array(
+        [
+            CALM * background if disease.group == "healthy" else background + omitted
+            for disease in knowledge.diseases
+        ]
+    )
+
+
+def _chances(
+    knowledge: Knowledge, number: dict[str, int], background: F64, usual: F64
+) -> tuple[F64, F64, F64]:
     """Chances softened by their uncertainty [D, G, V], as listed, and how uncertain they are [D, V]."""
     shape = (len(knowledge.diseases), GRADES, len(number))
-    omitted = np.array([OMITTED[row.kind] for row in knowledge.findings])
-    chance = np.broadcast_to(background + omitted, shape).copy()
     raw = np.broadcast_to(background, shape).copy()
+    chance = np.broadcast_to(usual[:, None, :], shape).copy()
     doubt = np.zeros((shape[0], shape[2]))
     for d, disease in enumerate(knowledge.diseases):
         for key, _, value, source in disease.findings:
@@ -168,7 +182,10 @@ def _chances(knowledge: Knowledge, number: dict[str, int], background: F64) -> t
             doubt[d, place] = UNCERTAINTY[grade]
             for g in range(GRADES):
                 raw[d, g, place] = _at(value, min(g, len(disease.grades) - 1))
-                chance[d, g, place] = _softened(raw[d, g, place], grade)
+                soft = _softened(raw[d, g, place], grade)
+                # What is listed as rarer than in other visitors is not drawn above them.
+                rare = raw[d, g, place] < background[place]
+                chance[d, g, place] = min(soft, background[place]) if rare else soft
     return np.clip(chance, 0.0003, 0.985), np.clip(raw, 0.0003, 0.99), doubt
 
 
@@ -302,8 +319,8 @@ def own_chances(
 ) -> F64:
     """Chances of arising by itself [D, G, V]; raises `chance` in place where kinds of a finding ask for more.
 
-    Only what a disease adds to the `usual` chance of a kind counts ([V] or [D, 1, V]): the many kinds of pain
-    that any visitor may have do not make pain a sign of every disease.
+    Only what a disease adds to the `usual` chance of a kind [D, 1, V] counts: the many kinds of pain that any
+    visitor may have do not make pain a sign of every disease.
     """
     own = chance.copy()
     for level in depth[1:]:

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from training.simulation.tables import VAGUE_SHIFT, VAGUE_SPREAD, Tables, own_chances
+from training.simulation.tables import CALM, VAGUE_SHIFT, VAGUE_SPREAD, Tables, own_chances
 
 RATE_DOUBT = 1.0
 """Standard deviation, in logarithms, of how frequent a disease is: rates are estimates, and every hospital
@@ -31,7 +31,8 @@ def another_world(tables: Tables, rng: np.random.Generator) -> Tables:
     noise = rng.standard_normal(shape) * tables.doubt
     chance = 1 / (1 + np.exp(-(logit + noise[:, None, :])))
     unlisted = tables.doubt == 0
-    usual = np.minimum(tables.background * np.exp(BACKGROUND_DOUBT * rng.standard_normal(shape)), 0.5)
+    calm = np.where(tables.visitor, CALM, 1.0)[:, None]
+    usual = np.minimum(tables.background * np.exp(BACKGROUND_DOUBT * rng.standard_normal(shape)), 0.5) * calm
     symptom = np.array([kind == "symptom" for kind in tables.kinds])
     forgotten = unlisted & symptom & (rng.random(shape) < FORGOTTEN) & ~tables.visitor[:, None]
     there = np.where(forgotten, rng.uniform(*FORGOTTEN_CHANCE, shape), usual)
