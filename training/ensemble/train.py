@@ -156,7 +156,8 @@ TEMPERED_ON = 20_000
 def _tempered(likelihood: dict[str, F32], own: F32, cohort: Cohort, tell: Say) -> tuple[F32, float]:
     """The margins with the prior at its own weight, and the exponent of the whole.
 
-    Changes `likelihood` in place: its prior, so that one exponent serves prior and evidence, and that exponent.
+    Changes `likelihood` in place: the prior, so that one exponent serves it and the evidence, and that
+    exponent.
     """
     prior = prior_margins(likelihood, cohort.rows)
     part = np.linspace(0, len(cohort) - 1, min(len(cohort), TEMPERED_ON)).astype(np.int64)

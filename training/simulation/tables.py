@@ -330,7 +330,8 @@ def own_chances(
             implied = 1 - np.prod(1 - added, axis=2)
             # Kinds of one finding go together: less than independent ones would give.
             implied = np.maximum(added.max(axis=2), 0.8 * implied)
-            chance[:, :, number] = np.maximum(chance[:, :, number], implied)
+            most = chance[:, :, below].max(axis=2)
+            chance[:, :, number] = np.maximum(chance[:, :, number], np.maximum(implied, most))
             own[:, :, number] = np.clip((chance[:, :, number] - implied) / (1 - implied + 1e-9), 0, 1)
     return own
 
