@@ -210,7 +210,7 @@ def test_another_world_has_other_chances_of_the_same_diseases(tables: Tables) ->
     # A disease is as much more or less frequent in one setting as in the other.
     factor = np.log(one.rate / np.where(tables.rate > 0, tables.rate, np.nan))
     assert np.nanmax(np.abs(factor[0] - factor[1])) < 1e-9
-    assert 0.8 < np.nanstd(factor) < 1.2
+    assert 1.7 < np.nanstd(factor) < 2.3
     assert (one.chance != tables.chance).mean() > 0.5
     assert (one.chance != other.chance).mean() > 0.5
     assert (another_world(tables, np.random.default_rng(1)).chance == one.chance).all()

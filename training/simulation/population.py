@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from models.knowledge.schema import AGE_BANDS
 from training.simulation.tables import F32, F64, VISITORS, Tables, band_edges
 
-CASE_MIX = (0.5, 0.8)
+CASE_MIX = (0.4, 0.6)
 """Exponents on the visit rates of primary care and emergency.  A cohort by the plain rates would hold 40
 colds and no dissection; a power keeps the order and lets rare critical diseases be learned.  What comes to
 an emergency department is known better than what "ambulatory" means, which covers primary care and every

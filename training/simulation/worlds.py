@@ -13,9 +13,9 @@ import numpy as np
 
 from training.simulation.tables import CALM, VAGUE_SHIFT, VAGUE_SPREAD, Tables, own_chances
 
-RATE_DOUBT = 1.0
-"""Standard deviation, in logarithms, of how frequent a disease is: rates are estimates, and every hospital
-has a mix of its own."""
+RATE_DOUBT = 2.0
+"""Standard deviation, in logarithms, of how frequent a disease is: rates are estimates, and who is referred
+where and what is going round gives every place a mix of its own."""
 BACKGROUND_DOUBT = 0.7
 """Standard deviation, in logarithms, of how frequent a finding is among other visitors."""
 FORGOTTEN = 0.012
