@@ -6,6 +6,7 @@ straight line from the baseline for the net (integrated gradients, Sundararajan 
 closed form for one hidden layer of rectifiers).
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -72,7 +73,8 @@ class Likelihood:
             at[name] = rows
             rows += len(part)
         mean, precision, offset = (
-            arrays[f"likelihood.{name}"].astype(np.float32) for name in ("mean", "precision", "offset")
+            arrays[f"likelihood.{name}"].astype(np.float32, order="C")
+            for name in ("mean", "precision", "offset")
         )
         every = sorted({category for row in categories for category in row})
         named = {category: rows + number for number, category in enumerate(every)}
@@ -115,9 +117,10 @@ class Likelihood:
             scales.extend((1.0, -1.0))
             items.extend((item, item))
 
-        for index, value, item in zip(features.index, features.values, features.owner, strict=True):
-            if index < places.risks:
-                continue
+        # Findings come first among the features; they are in `stated`.
+        first = bisect_left(features.index, places.risks)
+        read = zip(features.index[first:], features.values[first:], features.owner[first:], strict=True)
+        for index, value, item in read:
             if index < places.values:
                 rows.append((at["risk"] if value > 0 else at["no_risk"]) + index - places.risks)
                 scales.append(1.0)
@@ -182,12 +185,14 @@ class Likelihood:
         added = self.offset[analytes] + 0.5 * distance**2 - 0.5 * gap**2 * self.precision[analytes]
         return np.asarray(np.clip(added, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT))
 
-    def shares(self, evidence: Evidence, facts: int, columns: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What each fact adds to some of the margins [facts, columns]; items are facts here."""
-        total = np.zeros((facts, len(columns)))
-        np.add.at(total, evidence.items, evidence.said[:, columns] * evidence.scales[:, None])
-        np.add.at(total, evidence.measured_items, evidence.measured[:, columns])
-        return total
+    def shares(self, evidence: Evidence, every: NDArray[np.intp], columns: NDArray[np.intp]) -> F32:
+        """What each fact adds to some of the margins [facts, columns]; items are facts here.
+
+        `every` [facts, 1] are the numbers of the facts.
+        """
+        said = ((evidence.items == every) * evidence.scales) @ evidence.said.take(columns, axis=1)
+        measured = (evidence.measured_items == every).astype(np.float32)
+        return np.asarray(said + measured @ evidence.measured.take(columns, axis=1))
 
 
 _TABLES = ("present", "absent", "risk", "no_risk", "positive", "negative", "sex", "pregnant", "complaint")
@@ -230,9 +235,11 @@ class Network:
         """The outputs [..., C] of hidden layers [..., H]."""
         return np.asarray(np.maximum(hidden, 0) @ self.w2 + self.b2)
 
-    def shares(self, hidden: F32, resting: F32, rows: F32, values: F32, columns: NDArray[np.intp]) -> F32:
-        """What each feature adds to some outputs [features, columns] on the way from the resting state."""
+    def shares(self, hidden: F32, resting: F32, rows: F32, columns: NDArray[np.intp]) -> F32:
+        """What a unit of each feature adds to some outputs [features, columns] on the way from the resting
+        state; `rows` are the features' in `w1`.
+        """
         change = hidden - resting
         gain = np.maximum(hidden, 0) - np.maximum(resting, 0)
         slope = np.divide(gain, change, out=(hidden > 0).astype(np.float32), where=np.abs(change) > 1e-9)
-        return np.asarray(rows @ (slope[:, None] * self.w2[:, columns]) * values[:, None])
+        return np.asarray(rows @ (slope[:, None] * self.w2.take(columns, axis=1)))

@@ -6,6 +6,7 @@ knowledge; likelihood ratios of tests are turned into chances of a positive resu
 built.  Which test is already done or ordered is decided where orders are known.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,7 +89,7 @@ class NextSteps:
     def _known(self, features: Features) -> NDArray[np.bool_]:
         """Findings about which the chart already speaks, with what is practically the same question."""
         known = np.zeros(len(self._keys), dtype=bool)
-        known[[index for index in features.index if index < len(known)]] = True
+        known[np.array(features.index[: bisect_left(features.index, len(known))], dtype=np.intp)] = True
         return known
 
 
@@ -106,8 +107,10 @@ def _entropy(chance: F32) -> F32:
 
 
 def _top(gain: F32, count: int) -> list[int]:
-    best = np.argsort(-gain, kind="stable")[:count]
-    return [int(place) for place in best if gain[place] >= LEAST_GAIN]
+    enough = (gain >= LEAST_GAIN).nonzero()[0]
+    best = np.argsort(-gain.take(enough), kind="stable")[:count]
+    found: list[int] = enough.take(best).tolist()
+    return found
 
 
 def _apart(chance: F32, weight: F32, names: Sequence[str]) -> tuple[str, ...]:
