@@ -200,24 +200,30 @@ class Reading:
         time: datetime,
         item: int,
     ) -> None:
-        """The change since the oldest value of the last 24 hours, and the newest before that in 7 days."""
+        """The change since the oldest value of the last 24 hours, and the newest before that in 7 days.
+
+        Newest first, as a series is; one of years is looked through no further than that.
+        """
         reader, subject = self.reader, self.chart.subject
-        for older in reversed(series):
+
+        def note(feature: int, older: Measurement) -> None:
+            change = value - analyte.distance(older.value, subject.age_years, subject.sex)
+            self.values[feature + place] = (change or NOT_ZERO, item)
+
+        day: Measurement | None = None
+        for position in range(1, len(series)):
+            older = series[position]
             if older.time is None:
-                continue
-            gap = time - older.time
-            if TREND_GAP <= gap <= DAY:
-                change = value - analyte.distance(older.value, subject.age_years, subject.sex)
-                self.values[reader.at_trend_day + place] = (change or NOT_ZERO, item)
-                break
-        for older in series[1:]:
-            if older.time is None:
                 break
             gap = time - older.time
-            if DAY < gap <= WEEK:
-                change = value - analyte.distance(older.value, subject.age_years, subject.sex)
-                self.values[reader.at_trend_week + place] = (change or NOT_ZERO, item)
+            if gap > DAY:
+                if gap <= WEEK:
+                    note(reader.at_trend_week, older)
                 break
+            if gap >= TREND_GAP:
+                day = older
+        if day is not None:
+            note(reader.at_trend_day, day)
 
     def _person(self) -> None:
         reader, subject = self.reader, self.chart.subject

@@ -22,8 +22,6 @@ LEAST_PUSH = 0.4
 LEAST_CHANGE = 0.005
 """Change of the probability that no reader would see: it is shown in percent."""
 CHANGEABLE = ("measurement", "finding")
-AS_NORMAL = 1e-4
-"""A measurement at the normal of the patient's age; exactly 0 would mean that it was not taken."""
 
 
 def counterfactuals(
@@ -49,7 +47,7 @@ def counterfactuals(
     if not asked:
         return ()
     found: list[Counterfactual] = []
-    afters = engine.ensemble.otherwise(outcome, asked, AS_NORMAL)[:, disease].tolist()
+    afters = engine.ensemble.otherwise(outcome, asked)[:, disease].tolist()
     for row, after in zip(asked, afters, strict=True):
         fact = facts[row]
         if abs(after - before) < LEAST_CHANGE or len(found) == MOST:

@@ -21,6 +21,8 @@ from models.common.shapley import Baseline
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 SEVERITY_COUNT = 5
+AS_NORMAL = 1e-4
+"""A measurement at the normal of the patient's age; exactly 0 would mean that it was not taken."""
 MEMBERS = ("likelihood", "boosted", "network", "forest")
 
 
@@ -98,6 +100,7 @@ class Ensemble:
         self.stack = stack
         self.places = places
         self._likelihood = Likelihood.of(arrays, categories)
+        self._normal = self._likelihood.at_distance(AS_NORMAL)
         self._network = Network.of(arrays)
         self._grove = Grove(arrays)
         self._usual = arrays["forest.usual"].astype(np.float64)
@@ -179,24 +182,23 @@ class Ensemble:
         )
         return margins.astype(np.float64), forest
 
-    def otherwise(self, outcome: Outcome, facts: Sequence[int], normal: float) -> F64:
-        """The disease probabilities [facts, D] if one fact were not there, or its measurement were `normal`.
+    def otherwise(self, outcome: Outcome, facts: Sequence[int]) -> F64:
+        """The disease probabilities [facts, D] if one fact were not there, or its measurement normal.
 
-        Only what the facts touch is worked out again.  `outcome` must be owned by facts; `normal` is the
-        value of a measurement at the normal of the patient's age (not 0, which would be "not taken").
+        Only what the facts touch is worked out again.  `outcome` must be owned by facts.
         """
         places = self.places
         ways, place = (outcome.owner == np.array(facts)[:, None]).nonzero()
         index, before = outcome.index.take(place), outcome.values.take(place)
         measured = (index >= places.measured) & (index < 2 * places.measured - places.values)
         value = (index >= places.values) & (index < places.measured)
-        after = measured * before + value * np.float32(normal)
+        after = measured * before + value * np.float32(AS_NORMAL)
         change = np.zeros((len(facts), len(outcome.index)), dtype=np.float32)
         change[ways, place] = after - before
         hidden = outcome.hidden + change @ outcome.rows
         boosted, share = self._grove.otherwise(outcome.grown, len(facts), ways, index, after)
         likelihood = self._likelihood.without(
-            outcome.evidence, facts, ways[value], index[value] - places.values, normal
+            outcome.evidence, facts, ways[value], index[value] - places.values, self._normal
         )
         margins, _ = self._pooled(likelihood, boosted, self._network.output(hidden), share)
         return _softmax(margins / self.stack.disease_temperature)

@@ -108,50 +108,48 @@ class Likelihood:
             at["sex"] + 1,
             at["pregnant"] + 1,
         )
-        analytes: list[int] = []
-        distances: list[float] = []
-        measured: list[int] = []
 
         def instead(row: int, of: int, item: int) -> None:
             rows.extend((row, of))
             scales.extend((1.0, -1.0))
             items.extend((item, item))
 
-        # Findings come first among the features; they are in `stated`.
-        first = bisect_left(features.index, places.risks)
-        read = zip(features.index[first:], features.values[first:], features.owner[first:], strict=True)
-        for index, value, item in read:
-            if index < places.values:
-                rows.append((at["risk"] if value > 0 else at["no_risk"]) + index - places.risks)
+        # Features are sorted: block by block, without the findings, which are in `stated`.
+        index, values, owner = features.index, features.values, features.owner
+        risks, levels, taken, results, person = (
+            bisect_left(index, start)
+            for start in (places.risks, places.values, places.measured, places.results, places.person)
+        )
+        for block, positive, negative, start in (
+            (range(risks, levels), "risk", "no_risk", places.risks),
+            (range(results, person), "positive", "negative", places.results),
+        ):
+            for number in block:
+                rows.append(at[positive if values[number] > 0 else negative] + index[number] - start)
                 scales.append(1.0)
-                items.append(item)
-            elif index < places.measured:
-                analytes.append(index - places.values)
-                distances.append(value)
-                measured.append(item)
-            elif places.results <= index < places.person:
-                rows.append((at["positive"] if value > 0 else at["negative"]) + index - places.results)
-                scales.append(1.0)
-                items.append(item)
-            elif index == places.person + 1:
+                items.append(owner[number])
+        analytes = [number - places.values for number in index[levels:taken]]
+        for number in range(person, len(index)):
+            place, value, item = index[number], values[number], owner[number]
+            if place == places.person + 1:
                 instead(unknown_sex + (1 if value > 0 else -1), unknown_sex, item)
-            elif index == places.person + 2:
+            elif place == places.person + 2:
                 instead(unknown_pregnancy + (1 if value > 0 else -1), unknown_pregnancy, item)
-            elif index == places.person + COMPLAINT_PLACE:
+            elif place == places.person + COMPLAINT_PLACE:
                 rows.append(at["complaint"])
                 scales.append(1.0)
                 items.append(item)
-            elif index >= places.bands:
-                instead(prior + index - places.bands, unknown_age, item)
+            elif place >= places.bands:
+                instead(prior + place - places.bands, unknown_age, item)
         table = self.table
-        distance = np.array(distances, dtype=np.float32)[:, None]
+        distance = np.array(values[levels:taken], dtype=np.float32)[:, None]
         return Evidence(
             table[unknown_age] + table[unknown_sex] + table[unknown_pregnancy],
             table.take(np.array(rows, dtype=np.intp), axis=0),
             np.array(scales, dtype=np.float32),
             np.array(items, dtype=np.intp),
             self._distances(distance, analytes),
-            np.array(measured, dtype=np.intp),
+            np.array(owner[levels:taken], dtype=np.intp),
         )
 
     def margins(self, evidence: Evidence) -> F32:
@@ -165,19 +163,22 @@ class Likelihood:
         facts: Sequence[int],
         ways: NDArray[np.intp],
         analytes: NDArray[np.intp],
-        normal: float,
+        instead: F32,
     ) -> F32:
         """The margins [facts, D] without what one fact says.
 
-        `analytes` are taken to be at `normal` instead, each without the fact that `ways` counts.
+        `analytes` say instead what `instead` [A, D] has, each without the fact that `ways` counts.
         """
         one = np.array(facts)[:, None]
         total = evidence.base + ((evidence.items != one) * evidence.scales) @ evidence.said
         total += (evidence.measured_items != one).astype(np.float32) @ evidence.measured
-        if len(analytes):
-            distance = np.full((len(analytes), 1), normal, dtype=np.float32)
-            np.add.at(total, ways, self._distances(distance, analytes))
+        np.add.at(total, ways, instead.take(analytes, axis=0))
         return np.asarray(total)
+
+    def at_distance(self, distance: float) -> F32:
+        """What each analyte adds at some distance from normal [A, D]."""
+        count = len(self.mean)
+        return self._distances(np.full((count, 1), distance, dtype=np.float32), np.arange(count))
 
     def _distances(self, distance: F32, analytes: list[int] | NDArray[np.intp]) -> F32:
         """What measurements at some distances from normal [m, 1] add [m, D]."""
