@@ -22,6 +22,7 @@ from fhir_adapters.feature_values import (
     age_feature,
     duration_feature,
 )
+from fhir_adapters.series import said
 
 if TYPE_CHECKING:
     from fhir_adapters.features import FeatureReader
@@ -206,16 +207,16 @@ class Reading:
         """
         reader, subject = self.reader, self.chart.subject
 
-        def note(feature: int, older: Measurement) -> None:
-            change = value - analyte.distance(older.value, subject.age_years, subject.sex)
+        def note(feature: int, older: float) -> None:
+            change = value - analyte.distance(older, subject.age_years, subject.sex)
             self.values[feature + place] = (change or NOT_ZERO, item)
 
-        day: Measurement | None = None
+        day: float | None = None
         for position in range(1, len(series)):
-            older = series[position]
-            if older.time is None:
+            then, older = said(series, position)
+            if then is None:
                 break
-            gap = time - older.time
+            gap = time - then
             if gap > DAY:
                 if gap <= WEEK:
                     note(reader.at_trend_week, older)

@@ -28,7 +28,7 @@ from models.assessment import (
 from models.common.alternatives import counterfactuals
 from models.common.disease import DiseaseInfo
 from models.common.ensemble import Ensemble, Outcome, Stack
-from models.common.members import Arrays, Places
+from models.common.members import Arrays, Evidence, Places
 from models.common.next_steps import NextSteps
 from models.rules.analytes import Analyte
 from models.rules.facts import fact_of
@@ -243,10 +243,13 @@ def _regroup(outcome: Outcome, owner: NDArray[np.intp]) -> Outcome:
     evidence = outcome.evidence
     return replace(
         outcome,
-        owner=np.where(outcome.owner >= 0, owner[outcome.owner], -1).astype(np.int32),
-        evidence=replace(
-            evidence,
-            items=owner[evidence.items].astype(np.intp),
-            measured_items=owner[evidence.measured_items].astype(np.intp),
+        owner=np.where(outcome.owner >= 0, owner.take(outcome.owner), -1),
+        evidence=Evidence(
+            evidence.base,
+            evidence.said,
+            evidence.scales,
+            owner.take(evidence.items),
+            evidence.measured,
+            owner.take(evidence.measured_items),
         ),
     )

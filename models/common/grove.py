@@ -92,9 +92,12 @@ class Grove:
         tree = trees.tree.take(node)
         at, (first, last) = grown.leaf.take(tree), trees.below.take(node, axis=1)
         passed = (first <= at) & (at < last)
-        touched = np.zeros((count, len(trees.roots)), dtype=np.bool_)
-        touched[way[passed], tree[passed]] = True
-        way, tree = touched.nonzero()
+        every = len(trees.roots)
+        touched = np.zeros(count * every, dtype=np.bool_)
+        touched[way[passed] * every + tree[passed]] = True
+        place = touched.nonzero()[0]
+        way = place // every
+        tree = place - way * every
         offset = way * size
         nodes = trees.walk(trees.roots.take(tree), flags, self._depth, offset)
         deep = (tree >= self._boosted).nonzero()[0]
@@ -128,7 +131,9 @@ class Grove:
         """
         trees, count = self.trees, self._boosted
         wanted = [(self._ends[column], self._ends[column + 1]) for column in asked.tolist()]
-        found = reach(trees, [*wanted, (count, len(trees.roots))], grown.turned, rest, owner, facts)
+        # The forest stands behind the trees of immediate attention: with them it is one range.
+        first = wanted.pop()[0] if wanted and wanted[-1][1] == count else count
+        found = reach(trees, [*wanted, (first, len(trees.roots))], grown.turned, rest, owner, facts)
         boosted = found.leaf < len(self._output)
         add, spread = boosted.nonzero()[0], (~boosted).nonzero()[0]
         leaf = found.leaf.take(add)

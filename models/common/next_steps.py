@@ -57,7 +57,7 @@ class NextSteps:
         """The best questions, then the best tests, each by falling information."""
         leading = order[:LEADING]
         weight = (disease[leading] / disease[leading].sum()).astype(np.float32)
-        names = [diseases[int(number)].id for number in leading]
+        names = [diseases[number].id for number in leading.tolist()]
         known = self._known(features)
         chance, test_chance = self._chance[leading].T, self._test_chance[leading].T
         asks = information(chance, self._entropy[leading].T, weight)
@@ -102,8 +102,9 @@ def information(chance: F32, entropy: F32, weight: F32) -> F32:
 
 
 def _entropy(chance: F32) -> F32:
-    inside = np.clip(chance, 1e-6, 1 - 1e-6)
-    return np.asarray(-(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside)))
+    inside = np.minimum(np.maximum(chance, 1e-6), 1 - 1e-6)
+    other = 1 - inside
+    return np.asarray(-(inside * np.log2(inside) + other * np.log2(other)))
 
 
 def _top(gain: F32, count: int) -> list[int]:
