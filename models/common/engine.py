@@ -7,6 +7,7 @@ with their sources, whether the chart resembles anything known.  Pure and determ
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import methodcaller
 from typing import Any
 
 import msgspec
@@ -179,7 +180,7 @@ class CommonEngine:
         for number, item in enumerate(features.items):
             fact = self._fact(item, features)
             if fact.sources and fact.kind in ("finding", "problem"):
-                reason = any(source.startswith("Encounter/") for source in fact.sources)
+                reason = any(map(_of_encounter, fact.sources))
                 key = (fact.state, fact.label if reason else "", *fact.sources)
                 held = known.get(key)
                 if held is not None:
@@ -228,6 +229,7 @@ class CommonEngine:
         return float(share**SIMILARITY_POWER)
 
 
+_of_encounter = methodcaller("startswith", "Encounter/")
 SIMILARITY_POWER = float(np.log(0.2) / np.log(0.02))
 
 
