@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fhir_adapters.features import Features
 from models.common.grove import Grove, Grown
-from models.common.members import Arrays, Evidence, Likelihood, Network, Places
+from models.common.members import SETTING_PLACE, Arrays, Evidence, Likelihood, Network, Places
 from models.common.shapley import Baseline
 
 F32 = NDArray[np.float32]
@@ -115,8 +115,11 @@ class Ensemble:
         self._offset = np.zeros(self.width)
         self._offset[: self.count], self._offset[-1] = stack.disease_bias, stack.immediate_bias
         self._last = np.array([self.width - 1])
-        # There are as many resting states as settings; each is worked out once.
+        # There are as many resting states as settings; each is worked out once, and not at a first call.
         self._resting: dict[tuple[tuple[int, ...], tuple[float, ...]], Resting] = {}
+        for setting in ((), (1.0,), (-1.0,)):
+            place = np.full(len(setting), places.person + SETTING_PLACE, dtype=np.intp)
+            self._rest(place, np.array(setting, dtype=np.float32))
 
     def run(self, features: Features, rules_logit: float) -> Outcome:
         """Margins and probabilities of one patient; `rules_logit` is what the published rules give."""

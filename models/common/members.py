@@ -23,8 +23,8 @@ NAMED = 12.0
 """Log likelihood ratio of a diagnosis given as the reason for the visit (blood pressure follow-up, known
 gout): it is nearly always the one the visit ends with.  Simulated patients come with complaints only, so it
 is not learned; grade C."""
-COMPLAINT_PLACE = 5
-"""Place of the feature "names a complaint" among those of the person."""
+SETTING_PLACE, COMPLAINT_PLACE = 3, 5
+"""Places of the features "emergency or not" and "names a complaint" among those of the person."""
 
 
 @dataclass(frozen=True)
