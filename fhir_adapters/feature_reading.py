@@ -22,6 +22,7 @@ from fhir_adapters.feature_values import (
     age_feature,
     duration_feature,
 )
+from fhir_adapters.series import said
 
 if TYPE_CHECKING:
     from fhir_adapters.features import FeatureReader
@@ -200,24 +201,30 @@ class Reading:
         time: datetime,
         item: int,
     ) -> None:
-        """The change since the oldest value of the last 24 hours, and the newest before that in 7 days."""
+        """The change since the oldest value of the last 24 hours, and the newest before that in 7 days.
+
+        Newest first, as a series is; one of years is looked through no further than that.
+        """
         reader, subject = self.reader, self.chart.subject
-        for older in reversed(series):
-            if older.time is None:
-                continue
-            gap = time - older.time
-            if TREND_GAP <= gap <= DAY:
-                change = value - analyte.distance(older.value, subject.age_years, subject.sex)
-                self.values[reader.at_trend_day + place] = (change or NOT_ZERO, item)
+
+        def note(feature: int, older: float) -> None:
+            change = value - analyte.distance(older, subject.age_years, subject.sex)
+            self.values[feature + place] = (change or NOT_ZERO, item)
+
+        day: float | None = None
+        for position in range(1, len(series)):
+            then, older = said(series, position)
+            if then is None:
                 break
-        for older in series[1:]:
-            if older.time is None:
+            gap = time - then
+            if gap > DAY:
+                if gap <= WEEK:
+                    note(reader.at_trend_week, older)
                 break
-            gap = time - older.time
-            if DAY < gap <= WEEK:
-                change = value - analyte.distance(older.value, subject.age_years, subject.sex)
-                self.values[reader.at_trend_week + place] = (change or NOT_ZERO, item)
-                break
+            if gap >= TREND_GAP:
+                day = older
+        if day is not None:
+            note(reader.at_trend_day, day)
 
     def _person(self) -> None:
         reader, subject = self.reader, self.chart.subject

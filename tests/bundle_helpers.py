@@ -90,6 +90,7 @@ def tiny_arrays(schema: FeatureSchema, diseases: int = 3) -> dict[str, NDArray[A
         "mean": np.zeros((len(schema.analytes), diseases), single),
         "precision": np.ones((len(schema.analytes), diseases), single),
         "offset": np.zeros((len(schema.analytes), diseases), single),
+        "least": np.full((len(schema.analytes), diseases), -4.0, single),
         "prior": np.zeros((2, len(schema.age_bands) + 1, diseases), single),
         "sex": np.zeros((3, diseases), single),
         "pregnant": np.zeros((3, diseases), single),

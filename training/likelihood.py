@@ -8,7 +8,7 @@ import numpy as np
 from scipy.sparse import csr_matrix
 
 from fhir_adapters.features import FeatureReader
-from models.common.members import COMPLAINT_PLACE, against_average
+from models.common.members import COMPLAINT_PLACE, TEXTBOOK_LIMIT, against_average
 from training.simulation.population import CASE_MIX, case_weights
 from training.simulation.recording import VISITOR_COMPLAINT
 from training.simulation.rows import Rows
@@ -17,6 +17,9 @@ from training.simulation.tables import F32, F64, VISITORS, Tables
 FLOOR = 0.002
 """A finding that a disease file leaves out is not impossible: no likelihood ratio goes below this over the
 average.  Grade C: set by this project."""
+SILENT_LIMIT = 1.0
+"""How little a laboratory value speaks against a disease whose file does not speak of it: patients have other
+reasons for one.  Grade C: set by this project."""
 MISTAKEN = 0.04
 """Share of denials that are wrong (the question was not understood, or not asked)."""
 
@@ -45,6 +48,7 @@ def likelihood_arrays(tables: Tables, case_mix: tuple[float, float] = CASE_MIX) 
         "mean": mean,
         "precision": precision,
         "offset": offset,
+        "least": _least(tables),
         "usual": share,
         "attention": (weight * tables.immediate).sum(axis=1),
         "tempering": np.array(1.0),
@@ -75,6 +79,12 @@ def _distances(tables: Tables, weight: F64, share: F64) -> tuple[F64, F64, F64]:
     square = np.einsum("dg,dga->ad", weight, spread_grade**2 + mean_grade**2)
     variance = np.maximum(square - mean**2, 0.8)
     return mean, 1 / variance, -0.5 * np.log(variance)
+
+
+def _least(tables: Tables) -> F64:
+    """The lowest log likelihood ratio of each measurement [A, D]."""
+    silent = tables.laboratory[:, None] & ~tables.listed.T
+    return np.where(silent, -SILENT_LIMIT, -TEXTBOOK_LIMIT)
 
 
 def _prior(tables: Tables, case_mix: tuple[float, float]) -> F64:
@@ -145,11 +155,9 @@ def _sign(block: csr_matrix, sign: int) -> csr_matrix:
 
 
 def _add_distances(margins: F32, values: csr_matrix, arrays: dict[str, F32]) -> None:
-    mean, precision, offset, usual = (
-        arrays[f"likelihood.{name}"] for name in ("mean", "precision", "offset", "usual")
-    )
+    tables = [arrays[f"likelihood.{name}"] for name in ("mean", "precision", "offset", "least")]
     for start in range(0, len(values.data), 20000):
         part = slice(start, start + 20000)
         index, distance = values.col[part], values.data[part][:, None]
-        added = against_average(distance, mean[index], precision[index], offset[index], usual)
+        added = against_average(distance, *[table[index] for table in tables], arrays["likelihood.usual"])
         np.add.at(margins, values.row[part], added)

@@ -24,8 +24,6 @@ LEAST_CHANGE = 0.005
 CHANGEABLE = ("measurement", "finding")
 SCORE = "{score}"
 """Unit (UCUM annotation) of what puts a number to a complaint, such as pain: one does not change alone."""
-AS_NORMAL = 1e-4
-"""A measurement at the normal of the patient's age; exactly 0 would mean that it was not taken."""
 
 
 def counterfactuals(
@@ -52,7 +50,7 @@ def counterfactuals(
     if not asked:
         return ()
     found: list[Counterfactual] = []
-    afters = engine.ensemble.otherwise(outcome, asked, AS_NORMAL)[:, disease].tolist()
+    afters = engine.ensemble.otherwise(outcome, asked)[:, disease].tolist()
     for row, after in zip(asked, afters, strict=True):
         fact = facts[row]
         if abs(after - before) < LEAST_CHANGE or len(found) == MOST:

@@ -4,8 +4,10 @@ Responsible for what is shown of the ensemble: which diseases are listed, the cl
 with their sources, whether the chart resembles anything known.  Pure and deterministic.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
+from operator import methodcaller
 from typing import Any
 
 import msgspec
@@ -27,7 +29,7 @@ from models.assessment import (
 from models.common.alternatives import counterfactuals
 from models.common.disease import DiseaseInfo
 from models.common.ensemble import Ensemble, Outcome, Stack
-from models.common.members import Arrays, Places
+from models.common.members import Arrays, Evidence, Places
 from models.common.next_steps import NextSteps
 from models.rules.analytes import Analyte
 from models.rules.facts import fact_of
@@ -89,10 +91,11 @@ class CommonEngine:
         mix = np.array([disease.severity for disease in diseases])
         categories = [tuple(dict.fromkeys((d.icd10, d.icd10cm[:3]))) for d in diseases]
         self.ensemble = Ensemble(arrays, msgspec.convert(stack, Stack), places, mix, categories)
-        self._chance = arrays["knowledge.chance"].astype(np.float32)
+        self._chance = arrays["knowledge.chance"].astype(np.float32, order="C")
         self._next_steps = NextSteps(schema, self._chance, arrays, stack_tests(arrays))
         self._analytes = analytes
         self._quantiles = np.array(self.ensemble.stack.similarity)
+        self._levels = np.linspace(0, 1, len(self._quantiles))
 
     def assess(self, chart: PatientChart, rules_logit: float) -> Differential:
         """Assess one chart; `rules_logit` is the published rules' logit of immediate attention."""
@@ -101,7 +104,7 @@ class CommonEngine:
         order = np.argsort(-outcome.disease, kind="stable")
         stack = self.ensemble.stack
         in_set = outcome.disease >= stack.set_threshold
-        size = int(in_set.sum())
+        size = int(np.count_nonzero(in_set))
         listed = self._listed(outcome, order, in_set)
         shown = listed[:EXPLAINED]
         facts, owner = self._facts(features)
@@ -128,7 +131,7 @@ class CommonEngine:
         self, outcome: Outcome, order: NDArray[np.intp], in_set: NDArray[np.bool_]
     ) -> NDArray[np.intp]:
         probability = outcome.disease[order]
-        wanted = int(((probability >= LISTED_PROBABILITY) | in_set[order]).sum())
+        wanted = int(np.count_nonzero((probability >= LISTED_PROBABILITY) | in_set[order]))
         return order[: min(max(wanted, LISTED_AT_LEAST), LISTED_AT_MOST)]
 
     def _predictions(
@@ -166,18 +169,18 @@ class CommonEngine:
             )
         return tuple(found)
 
-    def _facts(self, features: Features) -> tuple[list[Fact], NDArray[np.int32]]:
+    def _facts(self, features: Features) -> tuple[list[Fact], NDArray[np.intp]]:
         """The clinical facts, and the fact of each item: what one resource says is one fact.
 
         What it denies is a fact beside what it says, and of an encounter every reason is one of its own.
         """
         facts: list[Fact] = []
-        owner = np.empty(len(features.items), dtype=np.int32)
+        owner = np.empty(len(features.items), dtype=np.intp)
         known: dict[tuple[str, ...], int] = {}
         for number, item in enumerate(features.items):
             fact = self._fact(item, features)
             if fact.sources and fact.kind in ("finding", "problem"):
-                reason = any(source.startswith("Encounter/") for source in fact.sources)
+                reason = any(map(_of_encounter, fact.sources))
                 key = (fact.state, fact.label if reason else "", *fact.sources)
                 held = known.get(key)
                 if held is not None:
@@ -220,11 +223,13 @@ class CommonEngine:
         present = [stated.finding for stated in features.stated if stated.value > 0]
         if not present:
             return 1.0
-        value = float((self._chance[present] @ outcome.disease).mean())
-        share = float(np.interp(value, self._quantiles, np.linspace(0, 1, len(self._quantiles))))
+        explained = self._chance.take(present, axis=0) @ outcome.disease.astype(np.float32)
+        value = math.fsum(explained.tolist()) / len(present)
+        share = float(np.interp(value, self._quantiles, self._levels))
         return float(share**SIMILARITY_POWER)
 
 
+_of_encounter = methodcaller("startswith", "Encounter/")
 SIMILARITY_POWER = float(np.log(0.2) / np.log(0.02))
 
 
@@ -233,17 +238,20 @@ def stack_tests(arrays: Arrays) -> tuple[str, ...]:
     return tuple(str(name) for name in arrays["knowledge.test_names"])
 
 
-def _regroup(outcome: Outcome, owner: NDArray[np.int32]) -> Outcome:
+def _regroup(outcome: Outcome, owner: NDArray[np.intp]) -> Outcome:
     """The outcome with features and evidence owned by facts instead of items."""
     if not len(owner):
         return outcome
     evidence = outcome.evidence
     return replace(
         outcome,
-        owner=np.where(outcome.owner >= 0, owner[outcome.owner], -1).astype(np.int32),
-        evidence=replace(
-            evidence,
-            items=owner[evidence.items].astype(np.intp),
-            measured_items=owner[evidence.measured_items].astype(np.intp),
+        owner=np.where(outcome.owner >= 0, owner.take(outcome.owner), -1),
+        evidence=Evidence(
+            evidence.base,
+            evidence.said,
+            evidence.scales,
+            owner.take(evidence.items),
+            evidence.measured,
+            owner.take(evidence.measured_items),
         ),
     )

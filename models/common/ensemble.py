@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from fhir_adapters.features import Features
 from models.common.grove import Grove, Grown
 from models.common.implied import Implied
-from models.common.members import Arrays, Evidence, Likelihood, Network, Places
+from models.common.members import SETTING_PLACE, Arrays, Evidence, Likelihood, Network, Places
 from models.common.shapley import Baseline
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 SEVERITY_COUNT = 5
+AS_NORMAL = 1e-4
+"""A measurement at the normal of the patient's age; exactly 0 would mean that it was not taken."""
 MEMBERS = ("likelihood", "boosted", "network", "forest")
 
 
@@ -64,7 +66,7 @@ class Outcome:
     evidence: Evidence
     index: NDArray[np.intp]
     values: F32
-    owner: NDArray[np.int32]
+    owner: NDArray[np.intp]
     rows: F32
     hidden: F32
     grown: Grown
@@ -100,16 +102,26 @@ class Ensemble:
         self._implied = Implied.of(arrays)
         self.places = places
         self._likelihood = Likelihood.of(arrays, categories)
+        self._normal = self._likelihood.at_distance(AS_NORMAL)
         self._network = Network.of(arrays)
         self._grove = Grove(arrays)
         self._usual = arrays["forest.usual"].astype(np.float64)
         self._bias = np.array(stack.disease_bias)
-        self._severity_bias = np.array(stack.severity_bias)
         self._mix = severity_mix
         self.count = len(self._bias)
         self.width = self.count + SEVERITY_COUNT + 1
-        # There are as many resting states as settings; each is worked out once.
+        # Weights of the members and bias of what can be explained: the diseases and immediate attention.
+        self._weights = np.zeros((len(MEMBERS), self.width))
+        self._weights[:, : self.count] = np.array(stack.disease)[:, None]
+        self._weights[:, -1] = stack.immediate[1:]
+        self._offset = np.zeros(self.width)
+        self._offset[: self.count], self._offset[-1] = stack.disease_bias, stack.immediate_bias
+        self._last = np.array([self.width - 1])
+        # There are as many resting states as settings; each is worked out once, and not at a first call.
         self._resting: dict[tuple[tuple[int, ...], tuple[float, ...]], Resting] = {}
+        for setting in ((), (1.0,), (-1.0,)):
+            place = np.full(len(setting), places.person + SETTING_PLACE, dtype=np.intp)
+            self._rest(place, np.array(setting, dtype=np.float32))
 
     def run(self, features: Features, rules_logit: float) -> Outcome:
         """Margins and probabilities of one patient; `rules_logit` is what the published rules give."""
@@ -125,17 +137,20 @@ class Ensemble:
         boosted, share = grown.boosted, grown.share
         margins, forest = self._pooled(likelihood, boosted, network, share)
         disease = _softmax(margins / stack.disease_temperature)
-        implied = np.log(disease @ self._mix + 1e-4)
-        severity = _softmax(
-            (
-                stack.severity[0] * implied
-                + stack.severity[1] * boosted[count:-1]
-                + stack.severity[2] * network[count:-1]
-                + stack.severity[3] * forest[count:]
-                + self._severity_bias
-            )
+        one, two, three, four = stack.severity
+        scores = [
+            (one * math.log(implied + 1e-4) + two * grew + three * net + four * grown_share + bias)
             / stack.severity_temperature
-        )
+            for implied, grew, net, grown_share, bias in zip(
+                (disease @ self._mix).tolist(),
+                boosted[count:-1].tolist(),
+                network[count:-1].tolist(),
+                forest[count:].tolist(),
+                stack.severity_bias,
+                strict=True,
+            )
+        ]
+        severity = _softmax(np.array(scores))
         last, floor = float(share[-1]), stack.forest_floor
         immediate = (
             stack.immediate[0] * rules_logit
@@ -153,7 +168,7 @@ class Ensemble:
             evidence,
             index,
             values,
-            np.array(features.owner, dtype=np.int32),
+            np.array(features.owner, dtype=np.intp),
             rows,
             hidden,
             grown,
@@ -173,24 +188,23 @@ class Ensemble:
         )
         return margins.astype(np.float64), forest
 
-    def otherwise(self, outcome: Outcome, facts: Sequence[int], normal: float) -> F64:
-        """The disease probabilities [facts, D] if one fact were not there, or its measurement were `normal`.
+    def otherwise(self, outcome: Outcome, facts: Sequence[int]) -> F64:
+        """The disease probabilities [facts, D] if one fact were not there, or its measurement normal.
 
-        Only what the facts touch is worked out again.  `outcome` must be owned by facts; `normal` is the
-        value of a measurement at the normal of the patient's age (not 0, which would be "not taken").
+        Only what the facts touch is worked out again.  `outcome` must be owned by facts.
         """
         places = self.places
         ways, place = (outcome.owner == np.array(facts)[:, None]).nonzero()
         index, before = outcome.index.take(place), outcome.values.take(place)
         measured = (index >= places.measured) & (index < 2 * places.measured - places.values)
         value = (index >= places.values) & (index < places.measured)
-        after = measured * before + value * np.float32(normal)
+        after = measured * before + value * np.float32(AS_NORMAL)
         change = np.zeros((len(facts), len(outcome.index)), dtype=np.float32)
         change[ways, place] = after - before
         hidden = outcome.hidden + change @ outcome.rows
         boosted, share = self._grove.otherwise(outcome.grown, len(facts), ways, index, after)
         likelihood = self._likelihood.without(
-            outcome.evidence, facts, ways[value], index[value] - places.values, normal
+            outcome.evidence, facts, ways[value], index[value] - places.values, self._normal
         )
         margins, _ = self._pooled(likelihood, boosted, self._network.output(hidden), share)
         return _softmax(margins / self.stack.disease_temperature)
@@ -215,65 +229,58 @@ class Ensemble:
         attention (without the rules' part, which the rules explain themselves).  Baseline plus
         contributions is the pooled margin.
         """
-        asked = np.append(columns, self.width - 1) if immediate else columns
-        stack, count = self.stack, len(columns)
-        owner = outcome.owner
+        asked = np.concatenate([columns, self._last]) if immediate else columns
+        count, owner = len(columns), outcome.owner
         resting = owner < 0
         rest = self._rest(outcome.index[resting], outcome.values[resting])
-        weights = np.array([[weight] * count for weight in stack.disease])
-        bias = self._bias[columns]
-        if immediate:
-            weights = np.hstack([weights, np.array([[weight] for weight in stack.immediate[1:]])])
-            bias = np.append(bias, stack.immediate_bias)
+        weights = self._weights.take(asked, axis=1)
         # Of the forest the values are those of the shares; the change of the logarithm is divided in
         # their proportion.
-        slope, forest_base = self._log_of_share(
-            outcome.forest_share[asked].astype(np.float64), rest.grown.share[asked].astype(np.float64), asked
-        )
+        slope, forest_base = self._log_of_share(outcome.forest_share, rest.grown.share, asked)
         by_feature = np.full(self._network.w1.shape[0], -1, dtype=np.intp)
         by_feature[outcome.index] = owner
         total = self._grove.explain(
             outcome.grown, rest.baseline, asked, by_feature, (weights[1], weights[3] * slope), facts
         )
-        moved = ~resting
-        np.add.at(
-            total,
-            owner[moved],
-            weights[2]
-            * self._network.shares(
-                outcome.hidden, rest.hidden, outcome.rows[moved], outcome.values[moved], asked
-            ),
-        )
+        every = np.arange(facts)[:, None]
+        moved = (owner == every) * outcome.values
+        total += weights[2] * (moved @ self._network.shares(outcome.hidden, rest.hidden, outcome.rows, asked))
         evidence = outcome.evidence
-        total[:, :count] += weights[0, :count] * self._likelihood.shares(evidence, facts, columns)
-        base = evidence.base[columns].astype(np.float64)
+        total[:, :count] += weights[0, :count] * self._likelihood.shares(evidence, every, columns)
+        base = np.zeros(len(asked))
+        base[:count] = evidence.base[columns]
         if immediate:
             pull = self._implied.pull(evidence.base, self._likelihood.margins(evidence))
-            total[:, -1] += weights[0, -1] * self._likelihood.pulled(evidence, facts, pull)
-            base = np.append(base, self._implied.logit(evidence.base))
+            total[:, -1] += weights[0, -1] * self._likelihood.pulled(evidence, every, pull)
+            base[-1] = float(self._implied.logit(evidence.base))
         baseline = (
             weights[0] * base
             + weights[1] * rest.grown.boosted[asked]
             + weights[2] * rest.network[asked]
             + weights[3] * forest_base
-            + bias
+            + self._offset.take(asked)
         )
         return total, baseline
 
-    def _log_of_share(self, now: F64, rest: F64, asked: NDArray[np.intp]) -> tuple[F64, F64]:
+    def _log_of_share(self, now: F32, rest: F32, asked: NDArray[np.intp]) -> tuple[F64, F64]:
         """How a change of each share changes what the pool reads of it, and the resting state of that."""
-        floor = self.stack.forest_floor
-        high, low = np.log(now + floor), np.log(rest + floor)
-        if asked[-1] == self.width - 1:
-            high[-1] -= math.log(1 - now[-1] + floor)
-            low[-1] -= math.log(1 - rest[-1] + floor)
-        change = now - rest
-        still = np.abs(change) <= 1e-9
-        slope = np.divide(high - low, change, out=np.zeros_like(change), where=~still)
-        return slope, low + (high - low) * still - self._usual[asked]
+        floor, last = self.stack.forest_floor, self.width - 1
+        slopes: list[float] = []
+        bases: list[float] = []
+        for column, share, still in zip(
+            asked.tolist(), now.take(asked).tolist(), rest.take(asked).tolist(), strict=True
+        ):
+            high, low = math.log(share + floor), math.log(still + floor)
+            if column == last:
+                high -= math.log(1 - share + floor)
+                low -= math.log(1 - still + floor)
+            moved = abs(share - still) > 1e-9
+            slopes.append((high - low) / (share - still) if moved else 0.0)
+            bases.append(low if moved else high)
+        return np.array(slopes), np.array(bases) - self._usual.take(asked)
 
 
 def _softmax(margins: F64) -> F64:
     """Probabilities along the last axis."""
-    power = np.exp(margins - margins.max(axis=-1, keepdims=True))
-    return np.asarray(power / power.sum(axis=-1, keepdims=True))
+    power = np.exp(margins - np.maximum.reduce(margins, axis=-1, keepdims=True))
+    return np.asarray(power / np.add.reduce(power, axis=-1, keepdims=True))

@@ -37,7 +37,7 @@ class Trees:
         below: [2, I], the leaves below each inner node are those from ``below[0]`` to before ``below[1]``.
         paths: the inner nodes on the way to each leaf [L, depth], I where there are no more.
         turns: whether that way follows the turned node [L, depth].
-        asking: for each of F features the inner nodes that ask it.
+        asking: the inner nodes with each value of `asks`, 2 F arrays.
     """
 
     roots: Places
@@ -51,6 +51,11 @@ class Trees:
     paths: Places
     turns: Flags
     asking: tuple[Places, ...]
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return len(self.asking) // 2
 
     @property
     def inner(self) -> int:
@@ -85,10 +90,11 @@ class Trees:
         # Turned is "to the right" where the unknown goes left, and else "to the left":
         # value <= threshold is -value > the next number below -threshold.
         rising, asked = zero_left[inner], feature[inner]
+        asks = np.where(rising, asked, asked + features)
         below = np.nextafter(-threshold[inner], np.float32(-np.inf))
         trees = cls(
             roots=place[roots],
-            asks=np.where(rising, asked, asked + features),
+            asks=asks,
             threshold=np.where(rising, threshold[inner], below).astype(np.float32),
             onward=place[np.stack([found.still[nodes], found.other[nodes]], axis=1).ravel()].astype(np.int32),
             nodes=np.searchsorted(found.keys >> depth, np.arange(len(roots) + 1)),
@@ -97,13 +103,13 @@ class Trees:
             below=np.searchsorted(keys, [found.keys, found.keys + (1 << depth - found.levels)]),
             paths=place[found.paths[order]],
             turns=(keys[:, None] >> np.arange(depth - 1, -1, -1) & 1).astype(np.bool_),
-            asking=_grouped(asked, features),
+            asking=_grouped(asks, 2 * features),
         )
         return trees, tuple(np.split(place[:-1], np.cumsum(sizes)[:-1]))
 
     def signed(self, index: Places, values: F32) -> F32:
         """A patient of whom some features are known, as nodes ask [2 F]; a value of 0 is unknown."""
-        features = len(self.asking)
+        features = self.features
         found = np.full(2 * features, -np.inf, dtype=np.float32)
         if not values.all():
             index, values = index[values != 0], values[values != 0]
@@ -125,15 +131,13 @@ class Trees:
             ways: which way of being otherwise each of the features belongs to.
             index, values: the features and their values then; 0 for one that is not known any more.
         """
-        asking = [self.asking[place] for place in index.tolist()]
+        known = values != 0
+        both = np.concatenate([np.where(known, values, -np.inf), np.where(known, -values, -np.inf)])
+        asking = [self.asking[place] for place in (*index.tolist(), *(index + self.features).tolist())]
         lengths = [len(nodes) for nodes in asking]
         node = np.concatenate(asking)
-        known = values != 0
-        both = np.stack([np.where(known, values, -np.inf), np.where(known, -values, -np.inf)], axis=1)
-        place = np.repeat(np.arange(0, 2 * len(index), 2), lengths)
-        place += self.asks.take(node) >= len(self.asking)
-        other = (both.take(place) > self.threshold.take(node)) != grown.take(node)
-        return np.repeat(ways, lengths)[other], node[other]
+        other = (both.repeat(lengths) > self.threshold.take(node)) != grown.take(node)
+        return np.concatenate([ways, ways]).repeat(lengths)[other], node[other]
 
     def walk(self, nodes: Places, turned: Flags, steps: int, offset: Places | None = None) -> Places:
         """The nodes that some come to after a number of steps.
@@ -176,10 +180,10 @@ def _stored(
     return one, two, three, four, five, six, sizes
 
 
-def _grouped(asked: Places, features: int) -> tuple[Places, ...]:
-    """The inner nodes that ask each feature."""
-    order = np.argsort(asked, kind="stable")
-    return tuple(np.split(order, np.searchsorted(asked[order], np.arange(1, features))))
+def _grouped(asks: Places, count: int) -> tuple[Places, ...]:
+    """The inner nodes with each value of `asks`."""
+    order = np.argsort(asks, kind="stable")
+    return tuple(np.split(order, np.searchsorted(asks[order], np.arange(1, count))))
 
 
 class _Levels:

@@ -21,12 +21,11 @@ class Grown:
     """What the trees say of one patient.
 
     `boosted` [C] are the margins of the boosted trees, `share` [C] is the mean of the forest's leaves;
-    `signed` [2 F] and `turned` [I + 1] are of `Trees`, `leaf` [T] is where each tree ends.
+    `turned` [I + 1] and `leaf` [T] are of `Trees`.
     """
 
     boosted: F64
     share: F32
-    signed: F32
     turned: Flags
     leaf: Places
 
@@ -64,14 +63,14 @@ class Grove:
     def grow(self, index: Places, values: F32) -> Grown:
         """What the trees say of a patient of whom some features are known."""
         trees, count = self.trees, self._boosted
-        signed = trees.signed(index, values)
-        turned = trees.turned(signed)
+        turned = trees.turned(trees.signed(index, values))
         nodes = trees.walk(trees.roots, turned, self._depth)
         # Only the forest is deeper.
         deep = trees.walk(nodes[count:], turned, trees.depth - self._depth)
         leaf = np.concatenate([nodes[:count], deep]) - trees.inner
-        boosted = self._base + np.bincount(self._column, self._value.take(leaf[:count]), minlength=self.width)
-        return Grown(boosted, self._mean(leaf[count:]), signed, turned, leaf)
+        value = self._value.take(leaf[:count])
+        boosted = self._base + np.bincount(self._column, value, minlength=self.width)
+        return Grown(boosted, self._mean(leaf[count:]), turned, leaf)
 
     def _mean(self, leaves: Places) -> F32:
         """The mean distribution of leaves of the forest [..., trees], [..., C]."""
@@ -88,16 +87,18 @@ class Grove:
         """
         trees = self.trees
         way, node = trees.flipped(grown.turned, ways, index, values)
-        turned = grown.turned[None].repeat(count, axis=0)
-        turned[way, node] ^= True
+        flags, size = np.concatenate([grown.turned] * count), trees.inner + 1
+        flags[way * size + node] ^= True
         tree = trees.tree.take(node)
         at, (first, last) = grown.leaf.take(tree), trees.below.take(node, axis=1)
         passed = (first <= at) & (at < last)
-        touched = np.zeros((count, len(trees.roots)), dtype=np.bool_)
-        touched[way[passed], tree[passed]] = True
-        way, tree = touched.nonzero()
-        offset = way * turned.shape[1]
-        flags = turned.ravel()
+        every = len(trees.roots)
+        touched = np.zeros(count * every, dtype=np.bool_)
+        touched[way[passed] * every + tree[passed]] = True
+        place = touched.nonzero()[0]
+        way = place // every
+        tree = place - way * every
+        offset = way * size
         nodes = trees.walk(trees.roots.take(tree), flags, self._depth, offset)
         deep = (tree >= self._boosted).nonzero()[0]
         nodes[deep] = trees.walk(nodes[deep], flags, trees.depth - self._depth, offset[deep])
@@ -130,7 +131,9 @@ class Grove:
         """
         trees, count = self.trees, self._boosted
         wanted = [(self._ends[column], self._ends[column + 1]) for column in asked.tolist()]
-        found = reach(trees, [*wanted, (count, len(trees.roots))], grown.turned, rest, owner, facts)
+        # The forest stands behind the trees of immediate attention: with them it is one range.
+        first = wanted.pop()[0] if wanted and wanted[-1][1] == count else count
+        found = reach(trees, [*wanted, (first, len(trees.roots))], grown.turned, rest, owner, facts)
         boosted = found.leaf < len(self._output)
         add, spread = boosted.nonzero()[0], (~boosted).nonzero()[0]
         leaf = found.leaf.take(add)

@@ -6,6 +6,7 @@ straight line from the baseline for the net (integrated gradients, Sundararajan 
 closed form for one hidden layer of rectifiers).
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,8 +23,8 @@ NAMED = 12.0
 """Log likelihood ratio of a diagnosis given as the reason for the visit (blood pressure follow-up, known
 gout): it is nearly always the one the visit ends with.  Simulated patients come with complaints only, so it
 is not learned; grade C."""
-COMPLAINT_PLACE = 5
-"""Place of the feature "names a complaint" among those of the person."""
+SETTING_PLACE, COMPLAINT_PLACE = 3, 5
+"""Places of the features "emergency or not" and "names a complaint" among those of the person."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +50,9 @@ class Likelihood:
     `table` stacks, from the starts `at`: findings present and denied [V, D] each, risks said and denied
     [R, D], results positive and negative [K, D], sex [3, D] (male, unknown, female), pregnancy [3, D],
     naming a complaint [1, D], and the prior by setting and age band [2 (bands + 1), D] (last of each:
-    unknown age); after these a row for each ICD-10 category in `named`.  `mean`, `precision` and `offset`
-    [A, D] are of measurements' distances from normal, `usual` [D] the share of each disease among visitors.
+    unknown age); after these a row for each ICD-10 category in `named`.  `mean`, `precision`, `offset`
+    and `least` [A, D] are of measurements' distances from normal (`against_average`), `usual` [D] the share
+    of each disease among visitors.
     """
 
     table: F32
@@ -59,6 +61,7 @@ class Likelihood:
     mean: F32
     precision: F32
     offset: F32
+    least: F32
     usual: F32
     named: dict[str, int]
 
@@ -72,8 +75,9 @@ class Likelihood:
         for name, part in parts.items():
             at[name] = rows
             rows += len(part)
-        mean, precision, offset = (
-            arrays[f"likelihood.{name}"].astype(np.float32) for name in ("mean", "precision", "offset")
+        mean, precision, offset, least, usual = (
+            arrays[f"likelihood.{name}"].astype(np.float32, order="C")
+            for name in ("mean", "precision", "offset", "least", "usual")
         )
         every = sorted({category for row in categories for category in row})
         named = {category: rows + number for number, category in enumerate(every)}
@@ -82,8 +86,7 @@ class Likelihood:
             for category in row:
                 called[named[category] - rows, column] = NAMED
         table = np.concatenate([*parts.values(), called])
-        usual = arrays["likelihood.usual"].astype(np.float32)
-        return cls(table, at, prior.shape[1], mean, precision, offset, usual, named)
+        return cls(table, at, prior.shape[1], mean, precision, offset, least, usual, named)
 
     def read(self, features: Features, places: "Places") -> Evidence:
         """The rows of the tables that a chart speaks of."""
@@ -108,49 +111,48 @@ class Likelihood:
             at["sex"] + 1,
             at["pregnant"] + 1,
         )
-        analytes: list[int] = []
-        distances: list[float] = []
-        measured: list[int] = []
 
         def instead(row: int, of: int, item: int) -> None:
             rows.extend((row, of))
             scales.extend((1.0, -1.0))
             items.extend((item, item))
 
-        for index, value, item in zip(features.index, features.values, features.owner, strict=True):
-            if index < places.risks:
-                continue
-            if index < places.values:
-                rows.append((at["risk"] if value > 0 else at["no_risk"]) + index - places.risks)
+        # Features are sorted: block by block, without the findings, which are in `stated`.
+        index, values, owner = features.index, features.values, features.owner
+        risks, levels, taken, results, person = (
+            bisect_left(index, start)
+            for start in (places.risks, places.values, places.measured, places.results, places.person)
+        )
+        for block, positive, negative, start in (
+            (range(risks, levels), "risk", "no_risk", places.risks),
+            (range(results, person), "positive", "negative", places.results),
+        ):
+            for number in block:
+                rows.append(at[positive if values[number] > 0 else negative] + index[number] - start)
                 scales.append(1.0)
-                items.append(item)
-            elif index < places.measured:
-                analytes.append(index - places.values)
-                distances.append(value)
-                measured.append(item)
-            elif places.results <= index < places.person:
-                rows.append((at["positive"] if value > 0 else at["negative"]) + index - places.results)
-                scales.append(1.0)
-                items.append(item)
-            elif index == places.person + 1:
+                items.append(owner[number])
+        analytes = [number - places.values for number in index[levels:taken]]
+        for number in range(person, len(index)):
+            place, value, item = index[number], values[number], owner[number]
+            if place == places.person + 1:
                 instead(unknown_sex + (1 if value > 0 else -1), unknown_sex, item)
-            elif index == places.person + 2:
+            elif place == places.person + 2:
                 instead(unknown_pregnancy + (1 if value > 0 else -1), unknown_pregnancy, item)
-            elif index == places.person + COMPLAINT_PLACE:
+            elif place == places.person + COMPLAINT_PLACE:
                 rows.append(at["complaint"])
                 scales.append(1.0)
                 items.append(item)
-            elif index >= places.bands:
-                instead(prior + index - places.bands, unknown_age, item)
+            elif place >= places.bands:
+                instead(prior + place - places.bands, unknown_age, item)
         table = self.table
-        distance = np.array(distances, dtype=np.float32)[:, None]
+        distance = np.array(values[levels:taken], dtype=np.float32)[:, None]
         return Evidence(
             table[unknown_age] + table[unknown_sex] + table[unknown_pregnancy],
             table.take(np.array(rows, dtype=np.intp), axis=0),
             np.array(scales, dtype=np.float32),
             np.array(items, dtype=np.intp),
             self._distances(distance, analytes),
-            np.array(measured, dtype=np.intp),
+            np.array(owner[levels:taken], dtype=np.intp),
         )
 
     def margins(self, evidence: Evidence) -> F32:
@@ -164,52 +166,57 @@ class Likelihood:
         facts: Sequence[int],
         ways: NDArray[np.intp],
         analytes: NDArray[np.intp],
-        normal: float,
+        instead: F32,
     ) -> F32:
         """The margins [facts, D] without what one fact says.
 
-        `analytes` are taken to be at `normal` instead, each without the fact that `ways` counts.
+        `analytes` say instead what `instead` [A, D] has, each without the fact that `ways` counts.
         """
         one = np.array(facts)[:, None]
         total = evidence.base + ((evidence.items != one) * evidence.scales) @ evidence.said
         total += (evidence.measured_items != one).astype(np.float32) @ evidence.measured
-        if len(analytes):
-            distance = np.full((len(analytes), 1), normal, dtype=np.float32)
-            np.add.at(total, ways, self._distances(distance, analytes))
+        np.add.at(total, ways, instead.take(analytes, axis=0))
         return np.asarray(total)
+
+    def at_distance(self, distance: float) -> F32:
+        """What each analyte adds at some distance from normal [A, D]."""
+        count = len(self.mean)
+        return self._distances(np.full((count, 1), distance, dtype=np.float32), np.arange(count))
 
     def _distances(self, distance: F32, analytes: list[int] | NDArray[np.intp]) -> F32:
         """What measurements at some distances from normal [m, 1] add [m, D]."""
-        return against_average(
-            distance, self.mean[analytes], self.precision[analytes], self.offset[analytes], self.usual
-        )
+        tables = (self.mean, self.precision, self.offset, self.least)
+        return against_average(distance, *[table[analytes] for table in tables], self.usual)
 
-    def shares(self, evidence: Evidence, facts: int, columns: NDArray[np.intp]) -> NDArray[np.float64]:
-        """What each fact adds to some of the margins [facts, columns]; items are facts here."""
-        total = np.zeros((facts, len(columns)))
-        np.add.at(total, evidence.items, evidence.said[:, columns] * evidence.scales[:, None])
-        np.add.at(total, evidence.measured_items, evidence.measured[:, columns])
-        return total
+    def shares(self, evidence: Evidence, every: NDArray[np.intp], columns: NDArray[np.intp]) -> F32:
+        """What each fact adds to some of the margins [facts, columns]; items are facts here.
 
-    def pulled(self, evidence: Evidence, facts: int, pull: NDArray[np.float64]) -> NDArray[np.float64]:
-        """What each fact adds [facts] to something that the margins move by `pull` [D]; items are facts."""
-        total = np.zeros(facts)
-        np.add.at(total, evidence.items, (evidence.said @ pull) * evidence.scales)
-        np.add.at(total, evidence.measured_items, evidence.measured @ pull)
-        return total
+        `every` [facts, 1] are the numbers of the facts.
+        """
+        said = ((evidence.items == every) * evidence.scales) @ evidence.said.take(columns, axis=1)
+        measured = (evidence.measured_items == every).astype(np.float32)
+        return np.asarray(said + measured @ evidence.measured.take(columns, axis=1))
+
+    def pulled(
+        self, evidence: Evidence, every: NDArray[np.intp], pull: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """What each fact adds [facts] to something that the margins move by `pull` [D]; as for `shares`."""
+        said = ((evidence.items == every) * evidence.scales) @ (evidence.said @ pull)
+        measured = (evidence.measured_items == every).astype(np.float32)
+        return np.asarray(said + measured @ (evidence.measured @ pull))
 
 
-def against_average(distance: F32, mean: F32, precision: F32, offset: F32, usual: F32) -> F32:
+def against_average(distance: F32, mean: F32, precision: F32, offset: F32, least: F32, usual: F32) -> F32:
     """Log likelihood ratios [m, D] of measurements against the average visitor, each bounded.
 
-    `distance` [m, 1] from normal; `mean`, `precision`, `offset` [m, D] of the diseases; the average visitor
-    is the mixture of all diseases in their shares `usual` [D].
+    `distance` [m, 1] from normal; `mean`, `precision`, `offset` and `least` (the lowest a ratio goes) [m, D]
+    of the diseases; the average visitor is the mixture of all diseases in their shares `usual` [D].
     """
     gap = distance - mean
     added = offset - 0.5 * gap * gap * precision
     most = added.max(axis=1, keepdims=True, initial=-np.inf)
     average = most + np.log(np.exp(added - most) @ usual)[:, None]
-    return np.asarray(np.clip(added - average, -TEXTBOOK_LIMIT, TEXTBOOK_LIMIT))
+    return np.asarray(np.minimum(np.maximum(added - average, least), TEXTBOOK_LIMIT))
 
 
 _TABLES = ("present", "absent", "risk", "no_risk", "positive", "negative", "sex", "pregnant", "complaint")
@@ -252,9 +259,11 @@ class Network:
         """The outputs [..., C] of hidden layers [..., H]."""
         return np.asarray(np.maximum(hidden, 0) @ self.w2 + self.b2)
 
-    def shares(self, hidden: F32, resting: F32, rows: F32, values: F32, columns: NDArray[np.intp]) -> F32:
-        """What each feature adds to some outputs [features, columns] on the way from the resting state."""
+    def shares(self, hidden: F32, resting: F32, rows: F32, columns: NDArray[np.intp]) -> F32:
+        """What a unit of each feature adds to some outputs [features, columns] on the way from the resting
+        state; `rows` are the features' in `w1`.
+        """
         change = hidden - resting
         gain = np.maximum(hidden, 0) - np.maximum(resting, 0)
         slope = np.divide(gain, change, out=(hidden > 0).astype(np.float32), where=np.abs(change) > 1e-9)
-        return np.asarray(rows @ (slope[:, None] * self.w2[:, columns]) * values[:, None])
+        return np.asarray(rows @ (slope[:, None] * self.w2.take(columns, axis=1)))

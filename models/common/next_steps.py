@@ -6,6 +6,7 @@ knowledge; likelihood ratios of tests are turned into chances of a positive resu
 built.  Which test is already done or ordered is decided where orders are known.
 """
 
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -63,10 +64,10 @@ class NextSteps:
         are kinds of one another only the most telling is asked for.
         """
         leading = order[:LEADING]
-        danger = np.array([diseases[int(number)].immediate for number in leading])
+        danger = np.array([diseases[number].immediate for number in leading.tolist()])
         weight = disease[leading] * (1 + DANGER * danger)
         weight = (weight / weight.sum()).astype(np.float32)
-        names = [diseases[int(number)].id for number in leading]
+        names = [diseases[number].id for number in leading.tolist()]
         known = self._known(features)
         chance, test_chance = self._chance[leading].T, self._test_chance[leading].T
         asks = information(chance, self._entropy[leading].T, weight)
@@ -109,7 +110,7 @@ class NextSteps:
     def _known(self, features: Features) -> NDArray[np.bool_]:
         """Findings about which the chart already speaks, with what is practically the same question."""
         known = np.zeros(len(self._keys), dtype=bool)
-        known[[index for index in features.index if index < len(known)]] = True
+        known[np.array(features.index[: bisect_left(features.index, len(known))], dtype=np.intp)] = True
         return known
 
 
@@ -122,13 +123,16 @@ def information(chance: F32, entropy: F32, weight: F32) -> F32:
 
 
 def _entropy(chance: F32) -> F32:
-    inside = np.clip(chance, 1e-6, 1 - 1e-6)
-    return np.asarray(-(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside)))
+    inside = np.minimum(np.maximum(chance, 1e-6), 1 - 1e-6)
+    other = 1 - inside
+    return np.asarray(-(inside * np.log2(inside) + other * np.log2(other)))
 
 
 def _top(gain: F32, count: int) -> list[int]:
-    best = np.argsort(-gain, kind="stable")[:count]
-    return [int(place) for place in best if gain[place] >= LEAST_GAIN]
+    enough = (gain >= LEAST_GAIN).nonzero()[0]
+    best = np.argsort(-gain.take(enough), kind="stable")[:count]
+    found: list[int] = enough.take(best).tolist()
+    return found
 
 
 def _apart(chance: F32, weight: F32, names: Sequence[str]) -> tuple[str, ...]:

@@ -117,7 +117,7 @@ def ends(found: Trees, known: Values) -> NDArray[np.intp]:
 
 
 def explained(found: Trees, known: Values, still: Values, owner: dict[int, int], players: int) -> Reached:
-    of_feature = np.array([owner.get(i, -1) for i in range(len(found.asking))], dtype=np.intp)
+    of_feature = np.array([owner.get(i, -1) for i in range(found.features)], dtype=np.intp)
     rest = Baseline.of(found, turned(found, still))
     assert rest.leaf.tolist() == ends(found, still).tolist()
     return reach(found, [(0, len(found.roots))], turned(found, known), rest, of_feature, players)
@@ -237,8 +237,8 @@ def test_trees_put_together_keep_what_each_of_them_says(
     values[mine], values[theirs] = value, others_value
     values = values[both.inner :]
     assert values[ends(both, known)].tolist() == [tree.of(known) for tree in (*one, *other)]
-    some = both.walk(both.roots[len(one) :], turned(both, known), both.depth) - both.inner
-    assert values[some].tolist() == [tree.of(known) for tree in other]
+    others = values[ends(both, known)[len(one) :]]
+    assert others.tolist() == [tree.of(known) for tree in other]
 
 
 @given(GROVES, PATIENTS, st.lists(st.tuples(st.integers(0, FEATURES - 1), st.sampled_from([-2.0, 0.0, 2.0]))))

@@ -13,7 +13,7 @@ from scipy.special import ndtri
 from models.knowledge.schema import AGE_BANDS
 from training.simulation.tables import F32, F64, VISITORS, Tables, band_edges
 
-CASE_MIX = (0.4, 0.6)
+CASE_MIX = (0.5, 0.6)
 """Exponents on the visit rates of primary care and emergency.  A cohort by the plain rates would hold 40
 colds and no dissection; a power keeps the order and lets rare critical diseases be learned.  What comes to
 an emergency department is known better than what "ambulatory" means, which covers primary care and every
@@ -36,6 +36,9 @@ STRAY = 0.25
 TAILS = 6.0
 """Degrees of freedom of how patients deviate from their disease's usual values (multivariate t): charts hold
 more extreme readings than a normal distribution does.  Grade C: set by this project."""
+OTHER_REASON, OTHER_SPREAD = 0.12, 3.0
+"""Share of laboratory values that a disease's file does not speak of and that are off for another reason (a
+chronic disease, a drug), and how many times further they then lie from normal.  Grade C."""
 VITALS = ("temperature", "heart-rate", "respiratory-rate", "systolic", "diastolic", "spo2")
 _VITAL_CORRELATION = np.array(
     [
@@ -89,7 +92,7 @@ def sample(
     age, female = _people(tables, disease, rng)
     risks = _risks(tables, disease, age, female, rng)
     deviation = _deviations(tables, count, rng)
-    values = _values(tables, disease, grade, age, female, risks, deviation)
+    values = _values(tables, disease, grade, age, female, risks, deviation, rng)
     present = _findings(tables, disease, grade, risks, rng)
     _fever(tables, present, values, rng)
     chance = tables.result[disease, grade]
@@ -191,10 +194,14 @@ def _values(
     female: NDArray[np.bool_],
     risks: NDArray[np.bool_],
     deviation: F32,
+    rng: np.random.Generator,
 ) -> F64:
     """Raw values: the age's normal, the disease's shift, the traces of risk factors, the patient's own."""
     shift = tables.shift[disease, grade] + risks.astype(np.float32) @ tables.risk_shift.astype(np.float32)
-    moved = (shift + tables.spread[disease, grade] * deviation).astype(np.float64)
+    spread = tables.spread[disease, grade]
+    other = ~tables.listed[disease] & tables.laboratory & (rng.random(spread.shape) < OTHER_REASON)
+    spread = np.where(other, OTHER_SPREAD * spread, spread)
+    moved = (shift + spread * deviation).astype(np.float64)
     values = np.empty_like(moved)
     for place, analyte in enumerate(tables.schema.analytes):
         normal = normals(tables, place, age, female)[0]

@@ -71,6 +71,7 @@ class Tables:
     visitor: NDArray[np.bool_]  # [D] comes without a complaint (check-ups, vaccinations)
     exclusion: NDArray[np.bool_]  # [D] a diagnosis of exclusion
     listed: NDArray[np.bool_]  # [D, A]
+    laboratory: NDArray[np.bool_]  # [A]
     result: F32  # [D, G, K], nan where the disease says nothing
     odds: F64  # [D, R]
     prevalence: F64  # [R, 4]
@@ -134,6 +135,7 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         visitor=np.array([disease.group == "healthy" for disease in diseases]),
         exclusion=np.array([disease.group == "nonspecific" for disease in diseases]),
         listed=listed,
+        laboratory=np.array([analyte.kind == "laboratory" for analyte in knowledge.analytes]),
         result=_results(diseases, schema).astype(np.float32),
         odds=odds,
         prevalence=np.array([risk.prevalence for risk in knowledge.risks]),
