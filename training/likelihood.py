@@ -155,9 +155,14 @@ def _sign(block: csr_matrix, sign: int) -> csr_matrix:
 
 
 def _add_distances(margins: F32, values: csr_matrix, arrays: dict[str, F32]) -> None:
-    tables = [arrays[f"likelihood.{name}"] for name in ("mean", "precision", "offset", "least")]
+    names = ("mean", "precision", "offset", "least")
+    usual = arrays["likelihood.usual"]
     for start in range(0, len(values.data), 20000):
         part = slice(start, start + 20000)
         index, distance = values.col[part], values.data[part][:, None]
-        added = against_average(distance, *[table[index] for table in tables], arrays["likelihood.usual"])
-        np.add.at(margins, values.row[part], added)
+        mean, precision, offset, least = (arrays[f"likelihood.{name}"][index] for name in names)
+        np.add.at(
+            margins,
+            values.row[part],
+            against_average(distance, mean, precision, offset, least, usual),
+        )

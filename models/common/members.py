@@ -185,8 +185,10 @@ class Likelihood:
 
     def _distances(self, distance: F32, analytes: list[int] | NDArray[np.intp]) -> F32:
         """What measurements at some distances from normal [m, 1] add [m, D]."""
-        tables = (self.mean, self.precision, self.offset, self.least)
-        return against_average(distance, *[table[analytes] for table in tables], self.usual)
+        mean, precision, offset, least = (
+            table[analytes] for table in (self.mean, self.precision, self.offset, self.least)
+        )
+        return against_average(distance, mean, precision, offset, least, self.usual)
 
     def shares(self, evidence: Evidence, every: NDArray[np.intp], columns: NDArray[np.intp]) -> F32:
         """What each fact adds to some of the margins [facts, columns]; items are facts here.
