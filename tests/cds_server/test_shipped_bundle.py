@@ -107,6 +107,37 @@ def test_the_same_chart_gives_the_same_answer(shipped: Running) -> None:
     assert assess(shipped, "sepsis")["common"] == assess(shipped, "sepsis")["common"]
 
 
+CORONARY = {"I20", "I21"}
+
+
+@pytest.mark.parametrize("name", ["chest-pain", "dolor-toracico"])
+def test_a_classical_coronary_picture_is_led_by_the_coronary_syndrome(shipped: Running, name: str) -> None:
+    """More than half of it together, and named as one on the card."""
+    predictions = assess(shipped, name)["common"][0]["resource"]["prediction"]
+    coronary = [p for p in predictions if p["outcome"]["coding"][0]["code"] in CORONARY]
+    assert sum(p["probabilityDecimal"] for p in coronary) > 0.5
+    detail = cards(shipped, name)[0]["detail"]
+    assert detail.index("acute coronary syndrome") < detail.index("Differential") or (
+        "**Differential:** acute coronary syndrome" in detail
+    )
+
+
+def test_a_fever_with_organ_dysfunction_is_an_infection_before_a_rhythm(shipped: Running) -> None:
+    predictions = assess(shipped, "odd-units")["common"][0]["resource"]["prediction"]
+    leading = [p["outcome"]["coding"][0]["code"] for p in predictions[:3]]
+    assert {"A41", "J18", "N10"} & set(leading)
+
+
+def test_a_picture_that_no_common_disease_explains_has_no_headline(shipped: Running) -> None:
+    (card,) = cards(shipped, "rare-disease")
+    assert "**No diagnosis stands out:**" in card["detail"]
+
+
+def test_no_test_is_offered_for_what_nobody_suspects(shipped: Running) -> None:
+    text = json.dumps(cards(shipped, "order-select-drugs"))
+    assert "would best tell" not in text
+
+
 def test_a_drug_that_harms_in_a_leading_diagnosis_is_warned_of(shipped: Running) -> None:
     text = json.dumps(cards(shipped, "order-select-harm")).lower()
     assert "dissection" in text and "enoxaparin" in text
@@ -116,6 +147,8 @@ def test_a_separating_test_is_offered_for_one_click(shipped: Running) -> None:
     suggestions = [s for card in cards(shipped, "order-select-decide") for s in card.get("suggestions", [])]
     created = [a["resource"] for s in suggestions for a in s["actions"] if a["type"] == "create"]
     assert any(resource["resourceType"] == "ServiceRequest" for resource in created)
+    # Pleurisy with dyspnoea under oestrogen: what must not be missed is what the test is about.
+    assert "pulmonary embolism" in json.dumps(cards(shipped, "order-select-decide"))
 
 
 def test_a_diagnosis_that_is_the_reason_for_the_visit_leads(shipped: Running) -> None:
