@@ -185,17 +185,19 @@ class Reading:
             if not self._current(newest, analyte.window_hours):
                 continue
             item = self._item(newest)
-            value = analyte.distance(newest.value, years, sex)
+            usual = analyte.normal(years, sex)
+            value = analyte.from_normal(newest.value, *usual)
             self.values[reader.at_values + number] = (value, item)
             self.values[reader.at_measured + number] = (1.0, item)
             place = reader.trends.get(number)
             if place is not None and newest.time is not None and len(series) > 1:
-                self._trend(place, analyte, series, value, newest.time, item)
+                self._trend(place, analyte, usual, series, value, newest.time, item)
 
     def _trend(
         self,
         place: int,
         analyte: AnalyteFeature,
+        usual: tuple[float, float],
         series: Sequence[Measurement],
         value: float,
         time: datetime,
@@ -205,10 +207,10 @@ class Reading:
 
         Newest first, as a series is; one of years is looked through no further than that.
         """
-        reader, subject = self.reader, self.chart.subject
+        reader = self.reader
 
         def note(feature: int, older: float) -> None:
-            change = value - analyte.distance(older, subject.age_years, subject.sex)
+            change = value - analyte.from_normal(older, *usual)
             self.values[feature + place] = (change or NOT_ZERO, item)
 
         day: float | None = None
