@@ -6,15 +6,20 @@ the margins can be made answerable for it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 LEAST = 1e-4
 """No disease is taken to need attention never or always."""
-STEPS = 16
+STEPS = 6
 """Points of the straight line between two differentials at which the pull is taken (midpoints)."""
+FAINT = 1e-6
+"""Share of a margin's change that counts as movement where the slope is 0 at every point."""
+_WAY = ((np.arange(STEPS, dtype=np.float32) + 0.5) / STEPS)[:, None]
 
 
 @dataclass(frozen=True)
@@ -33,32 +38,33 @@ class Implied:
 
     def logit(self, margins: NDArray[np.floating]) -> F64:
         """The logit of the mean need [...] of diseases with some margins [..., D]."""
-        need = self._shares(margins) @ self.attention
+        need = _softmax(self.tempering * margins.astype(np.float64)) @ self.attention
         return np.asarray(np.log(need) - np.log1p(-need))
 
-    def pull(self, before: NDArray[np.floating], after: NDArray[np.floating]) -> F64:
+    def pull(self, before: F32, after: F32) -> F64:
         """How much one unit of each disease's margin [D] moves the logit on the way between two margins.
 
         The mean gradient along the straight line (integrated gradients, Sundararajan et al. 2017), scaled so
         that what the whole way adds is exactly the difference of the logits.
         """
-        change = after.astype(np.float64) - before
-        way = before + (np.arange(STEPS)[:, None] + 0.5) / STEPS * change
-        share = self._shares(way)
-        need = (share @ self.attention)[:, None]
-        pull = (share * (self.attention - need) / (need * (1 - need))).mean(axis=0) * self.tempering
-        wanted = float(self.logit(after) - self.logit(before))
+        tempered = np.float32(self.tempering) * before
+        change = np.float32(self.tempering) * (after - before)
+        share = _softmax(tempered + _WAY * change)
+        attention = self.attention.astype(np.float32)
+        need = (share @ attention)[:, None]
+        moved = (share * (attention - need) / (need * (1 - need))).mean(axis=0) * change
         # The slope is that of a curve taken at some points; what is missing goes to the diseases in
-        # proportion to what they moved.
-        moved = np.abs(pull * change)
-        total = float(moved.sum())
-        if total > 0:
-            missing = (wanted - float(pull @ change)) / total
-            pull = pull + missing * np.sign(pull * change) * pull
-        return np.asarray(pull)
+        # proportion to what they moved (where the curve is a step between the points: to their change).
+        size = np.abs(moved) + FAINT * np.abs(change)
+        total = float(size.sum(dtype=np.float64))
+        wanted = float(self.logit(after)) - float(self.logit(before))
+        missing = (wanted - float(moved.sum(dtype=np.float64))) / total if total > 0 else 0.0
+        difference = (after - before).astype(np.float64)
+        still = difference == 0
+        return np.asarray((moved + missing * size) / np.where(still, 1.0, difference) * ~still)
 
-    def _shares(self, margins: NDArray[np.floating]) -> F64:
-        """The probabilities [..., D] of the tempered margins."""
-        tempered = self.tempering * margins.astype(np.float64)
-        power = np.exp(tempered - tempered.max(axis=-1, keepdims=True))
-        return np.asarray(power / power.sum(axis=-1, keepdims=True))
+
+def _softmax(margins: NDArray[Any]) -> NDArray[Any]:
+    """Probabilities along the last axis."""
+    power = np.exp(margins - np.maximum.reduce(margins, axis=-1, keepdims=True))
+    return np.asarray(power / np.add.reduce(power, axis=-1, keepdims=True))

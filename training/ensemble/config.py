@@ -14,8 +14,8 @@ class BoostedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     child_weight: float = 2.0
     penalty: float = 2.0
     bins: int = 32
-    severity_rounds: int = 30
-    immediate_rounds: int = 100
+    severity_rounds: int = 20
+    immediate_rounds: int = 50
 
 
 class ForestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
