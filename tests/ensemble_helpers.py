@@ -112,7 +112,7 @@ def _train() -> Tiny:
         cohort.take(first), cohort.take(second), cohort.take(third), rules, np.full(len(third), np.nan)
     )
     with warnings.catch_warnings():
-        # With 333 diseases and so few patients some disease has one patient only.
+        # With 334 diseases and so few patients some disease has one patient only.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         trained = train(world.tables, world.reader, data, CONFIG, lambda _: None)
     diseases, stack, arrays = bundle_parts(world.knowledge, world.tables, trained, CONFIG.coverage)
