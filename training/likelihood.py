@@ -143,6 +143,11 @@ def likelihood_margins(arrays: dict[str, F32], rows: Rows, reader: FeatureReader
     return np.asarray(margins, dtype=np.float32)
 
 
+def rate_margins(arrays: dict[str, F32], rows: Rows) -> F32:
+    """The part of `prior_margins` that is of how frequent each disease is, whatever the age [N, D]."""
+    return np.asarray(arrays["likelihood.prior"][rows.emergency.astype(int), -1])
+
+
 def prior_margins(arrays: dict[str, F32], rows: Rows) -> F32:
     """The part of `likelihood_margins` that is of age and setting alone [N, D]."""
     return np.asarray(arrays["likelihood.prior"][rows.emergency.astype(int), rows.band])

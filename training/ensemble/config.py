@@ -51,7 +51,7 @@ class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `coverage` is the share of patients whose true disease the conformal set holds.
     """
 
-    patients: int = 150_000
+    patients: int = 120_000
     seed: int = 20_261
     folds: int = 5
     reads: int = 6_000

@@ -34,13 +34,14 @@ from training.ensemble.members import (
 )
 from training.ensemble.stacking import (
     Pool,
+    doubted,
     fit_logistic,
     fit_pool,
     fit_temperature,
     fit_tempering,
     softmax,
 )
-from training.likelihood import likelihood_arrays, likelihood_margins, prior_margins
+from training.likelihood import likelihood_arrays, likelihood_margins, prior_margins, rate_margins
 from training.simulation.tables import F64, Tables
 
 F32 = NDArray[np.float32]
@@ -111,7 +112,9 @@ def train(tables: Tables, reader: FeatureReader, data: Data, config: EnsembleCon
     outside["likelihood"] = likelihood_member(likelihood, own)
     weight = weights_of(data.train.labels, config.critical_weight)
     labels = data.train.labels
-    disease = fit_pool([outside[name].disease for name in MEMBERS], labels.disease.astype(np.int64), weight)
+    disease = doubted(
+        fit_pool([outside[name].disease for name in MEMBERS], labels.disease.astype(np.int64), weight)
+    )
     tell("pool: " + ", ".join(f"{n} {w:.2f}" for n, w in zip(MEMBERS, disease.weights, strict=True)))
     pooled = softmax(disease.margins([outside[name].disease for name in MEMBERS]))
     implied = np.log(pooled @ mix + 1e-4).astype(np.float32)
@@ -150,26 +153,32 @@ def train(tables: Tables, reader: FeatureReader, data: Data, config: EnsembleCon
 
 
 TEMPERED_ON = 20_000
-"""Patients on whom the exponents of prior and evidence are fitted."""
+"""Patients on whom the exponents of rates, ages and evidence are fitted."""
 
 
 def _tempered(likelihood: dict[str, F32], own: F32, cohort: Cohort, tell: Say) -> tuple[F32, float]:
-    """The margins with the prior at its own weight, and the exponent of the whole.
+    """The margins with rates and ages at weights of their own, and the exponent of the whole.
 
     Changes `likelihood` in place: the prior, so that one exponent serves it and the evidence, and that
     exponent.
     """
-    prior = prior_margins(likelihood, cohort.rows)
+    rate = rate_margins(likelihood, cohort.rows)
+    age = prior_margins(likelihood, cohort.rows) - rate
+    evidence = own - rate - age
     part = np.linspace(0, len(cohort) - 1, min(len(cohort), TEMPERED_ON)).astype(np.int64)
-    frequent, tempering = fit_tempering(
-        prior[part].astype(np.float64),
-        (own[part] - prior[part]).astype(np.float64),
+    frequent, aged, tempering = fit_tempering(
+        [one[part].astype(np.float64) for one in (rate, age, evidence)],
         cohort.labels.disease[part].astype(np.int64),
     )
-    tell(f"likelihood of the knowledge: evidence tempered by {tempering:.2f}, prior by {frequent:.2f}")
-    likelihood["likelihood.prior"] = likelihood["likelihood.prior"] * np.float32(frequent / tempering)
+    tell(
+        f"likelihood of the knowledge: rates to the {frequent:.2f}, ages {aged:.2f}, evidence {tempering:.2f}"
+    )
+    table = likelihood["likelihood.prior"]
+    rates = table[:, -1:]
+    table = np.float32(frequent / tempering) * rates + np.float32(aged / tempering) * (table - rates)
+    likelihood["likelihood.prior"] = table
     likelihood["likelihood.tempering"] = np.array(tempering, dtype=np.float32)
-    return own + (frequent / tempering - 1) * prior, tempering
+    return evidence + np.float32(frequent / tempering) * rate + np.float32(aged / tempering) * age, tempering
 
 
 def likelihood_member(likelihood: dict[str, F32], own: F32) -> Margins:
@@ -309,7 +318,9 @@ def _immediate(members: dict[str, Margins], rules: F64, truth: Labels) -> Pool:
     Fitted on the calibration patients; the rules take part where they have read the charts.
     """
     learned = [members[name].immediate for name in MEMBERS]
-    pool = fit_logistic(learned, truth.immediate)
+    pool = doubted(fit_logistic(learned, truth.immediate))
+    scale = fit_logistic([pool.margins(learned).astype(np.float32)], truth.immediate)
+    pool = Pool(pool.weights * scale.weights[0], pool.bias * scale.weights[0] + scale.bias)
     asked = ~np.isnan(rules)
     if not asked.any():
         return Pool(np.concatenate([[0.0], pool.weights]), pool.bias)
