@@ -46,6 +46,8 @@ class Room(msgspec.Struct, frozen=True):
 _SECTION = Room(lined=2, changes=2, steps=3, drafts=2)
 _CARD = Room(lined=3, changes=3, steps=4, drafts=4)
 _MOST_CONSIDERED = 4
+# Characters of an entry: the longest family of the table with all its members, in either language.
+_LONGEST_ENTRY = 400
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -178,7 +180,8 @@ def _list(context: CallContext, differential: Differential, *, skip: int = 0) ->
     """The entries with their probabilities, and what is left for all others; finished Markdown."""
     texts = context.texts
     found = [
-        escape(f"{item(one, texts)} {members(one, texts)}".rstrip()) for one in differential.entries[skip:]
+        escape(f"{item(one, texts)} {members(one, texts)}".rstrip(), _LONGEST_ENTRY)
+        for one in differential.entries[skip:]
     ]
     if differential.rest >= 0.01:
         found.append(texts["differential.others"].format(percent=percent(differential.rest, texts)))
@@ -197,7 +200,7 @@ def _reasons(
         within = ""
         if figures:
             title = f"{title} {percent(one.probability, texts)}"
-            within = f" {escape(members(one, texts))}".rstrip()
+            within = f" {escape(members(one, texts), _LONGEST_ENTRY)}".rstrip()
         if sentences or figures:
             lines.append(" ".join([f"**{title}**{within}.", *[f"{sentence}." for sentence in sentences]]))
     return [wording.bullets(lines)] if lines else []

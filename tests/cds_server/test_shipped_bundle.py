@@ -154,3 +154,40 @@ def test_a_separating_test_is_offered_for_one_click(shipped: Running) -> None:
 def test_a_diagnosis_that_is_the_reason_for_the_visit_leads(shipped: Running) -> None:
     predictions = assess(shipped, "hypertension")["common"][0]["resource"]["prediction"]
     assert predictions[0]["outcome"]["coding"][0]["code"] == "I10"
+
+
+def test_findings_that_no_patient_has_together_resemble_nobody(shipped: Running) -> None:
+    """Whooping cough, an aortic aneurysm, slow movements, a nosebleed, limb pain, hallucinations, dysuria."""
+    nonsense = (
+        "HP:0032265",
+        "HP:0005112",
+        "HP:0002067",
+        "HP:0000421",
+        "HP:0009763",
+        "HP:0000738",
+        "HP:0100518",
+    )
+    entries: list[dict[str, Any]] = [{"resource": {"resourceType": "Patient", "id": "p", "gender": "female"}}]
+    for number, code in enumerate(nonsense):
+        coding = {"system": "http://purl.obolibrary.org/obo/hp.owl", "code": code}
+        condition = {
+            "resourceType": "Condition",
+            "id": f"c{number}",
+            "subject": {"reference": "Patient/p"},
+            "category": [{"coding": [{"code": "encounter-diagnosis"}]}],
+            "code": {"coding": [coding]},
+        }
+        entries.append({"resource": condition})
+    bundle = {"resourceType": "Bundle", "type": "collection", "entry": entries}
+    answer = shipped.post("/fhir/$assess", json.dumps(bundle).encode())
+    parts = {p["name"]: p for p in answer.json()["parameter"]}
+
+    def similarity(parameters: dict[str, Any]) -> float:
+        (found,) = [
+            p["valueDecimal"] for p in parameters["differential-set"]["part"] if p["name"] == "similarity"
+        ]
+        return float(found)
+
+    usual = {name: parameters[0] for name, parameters in assess(shipped, "chest-pain").items()}
+    assert similarity(parts) < 0.2
+    assert similarity(usual) > 0.4

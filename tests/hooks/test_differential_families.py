@@ -1,5 +1,6 @@
 """Diseases that are weighed as one are named as one, and a list that says little says that."""
 
+import tomllib
 from importlib import resources
 from pathlib import Path
 
@@ -96,3 +97,19 @@ def test_a_wrong_table_is_refused_with_the_family_named(old, new, named):
     assert read_families(text) == families()
     with pytest.raises(DataInvalid, match=named):
         read_families(text.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_the_largest_family_of_the_knowledge_is_named_whole(language):
+    known = {
+        path.stem: tomllib.loads(path.read_text("utf-8"))["name"]
+        for path in (KNOWLEDGE / "diseases").glob("*.toml")
+    }
+    for family in dict.fromkeys(families().values()):
+        common = tuple(
+            disease(name, known[name]["en"], known[name]["es"], 0.9 / len(family.members), "R69")
+            for name in family.members
+        )
+        (card,) = show(language, common=common)
+        (hosted,) = show(language, **SEPSIS, common=common)
+        assert "…" not in card.detail and "…" not in hosted.detail
