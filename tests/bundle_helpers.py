@@ -125,7 +125,8 @@ def tiny_arrays(schema: FeatureSchema, diseases: int = 3) -> dict[str, NDArray[A
         "knowledge.chance": np.linspace(0.1, 0.9, len(schema.findings) * diseases, dtype=single).reshape(
             -1, diseases
         ),
-        "knowledge.askable": np.ones(len(schema.findings), bool),
+        "knowledge.asked_from": np.zeros(len(schema.findings), single),
+        "knowledge.test_pairs": np.array([[0, 0, 2]], np.int32),
         "knowledge.labels": np.array(schema.findings),
         "knowledge.test": np.full((1, diseases), 0.5, single),
         "knowledge.test_names": np.array(["blood-cultures"]),

@@ -24,15 +24,16 @@ def build_schema(knowledge: Knowledge, ontology: Ontology) -> FeatureSchema:
     keys = [row.key for row in knowledge.findings]
     number = {key: place for place, key in enumerate(keys)}
     parents = {row.key: row.parent for row in knowledge.findings}
+    cut = knowledge.unrelated
 
     def above(key: str) -> set[str]:
         found: set[str] = set()
         if key.startswith("HP:"):
-            found |= {term for term in ontology.ancestors(key) if term in number}
+            found |= {term for term in ontology.ancestors(key) if term in number and (key, term) not in cut}
         parent = parents[key]
         if parent:
             found |= {parent} | above(parent)
-        return found - {key} - {other for one, other in knowledge.unrelated if one in {key, *found}}
+        return found - {key}
 
     ages = _ages()
     results = sorted({row[0] for disease in knowledge.diseases for row in disease.results})

@@ -9,7 +9,7 @@ from scipy.sparse import csr_matrix
 
 from fhir_adapters.features import FeatureReader
 from models.common.members import COMPLAINT_PLACE, TEXTBOOK_LIMIT, against_average
-from training.simulation.population import CASE_MIX, case_weights
+from training.simulation.population import CASE_MIX, OTHER_REASON, OTHER_SPREAD, case_weights
 from training.simulation.recording import VISITOR_COMPLAINT
 from training.simulation.rows import Rows
 from training.simulation.tables import F32, F64, VISITORS, Tables
@@ -37,7 +37,7 @@ def likelihood_arrays(tables: Tables, case_mix: tuple[float, float] = CASE_MIX) 
     usual_result = result @ share
     risk = _risk_chance(tables)
     usual_risk = risk @ share
-    mean, precision, offset = _distances(tables, weight, share)
+    mean, precision, offset = _distances(tables, weight)
     arrays = {
         "present": present,
         "absent": absent,
@@ -70,11 +70,15 @@ def _risk_chance(tables: Tables) -> F64:
     return np.asarray((odds / (1 + odds) * ages).sum(axis=2))
 
 
-def _distances(tables: Tables, weight: F64, share: F64) -> tuple[F64, F64, F64]:
+def _distances(tables: Tables, weight: F64) -> tuple[F64, F64, F64]:
     """Mean, precision and log normaliser of each analyte's distance from normal [A, D]."""
     spread = np.array([np.log(a.spread) if a.log else a.spread for a in tables.schema.analytes])
     mean_grade = tables.shift / spread  # [D, G, A]
     spread_grade = tables.spread / spread
+    # What a file does not speak of is off for another reason in some of its patients.
+    silent = tables.laboratory & ~tables.listed
+    wider = np.sqrt(1 - OTHER_REASON + OTHER_REASON * OTHER_SPREAD**2)
+    spread_grade = np.where(silent[:, None, :], wider * spread_grade, spread_grade)
     mean = np.einsum("dg,dga->ad", weight, mean_grade)
     square = np.einsum("dg,dga->ad", weight, spread_grade**2 + mean_grade**2)
     variance = np.maximum(square - mean**2, 0.8)

@@ -4,7 +4,6 @@ Responsible for what is shown of the ensemble: which diseases are listed, the cl
 with their sources, whether the chart resembles anything known.  Pure and deterministic.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from operator import methodcaller
@@ -91,8 +90,9 @@ class CommonEngine:
         mix = np.array([disease.severity for disease in diseases])
         categories = [tuple(dict.fromkeys((d.icd10, d.icd10cm[:3]))) for d in diseases]
         self.ensemble = Ensemble(arrays, msgspec.convert(stack, Stack), places, mix, categories)
-        self._chance = arrays["knowledge.chance"].astype(np.float32, order="C")
-        self._next_steps = NextSteps(schema, self._chance, arrays, stack_tests(arrays))
+        chance = arrays["knowledge.chance"].astype(np.float32, order="C")
+        self._explains = explaining(chance)
+        self._next_steps = NextSteps(schema, chance, arrays, stack_tests(arrays))
         self._analytes = analytes
         self._quantiles = np.array(self.ensemble.stack.similarity)
         self._levels = np.linspace(0, 1, len(self._quantiles))
@@ -111,7 +111,7 @@ class CommonEngine:
         grouped = _regroup(outcome, owner)
         amounts, baseline = self.ensemble.explain(grouped, len(facts), shown, immediate=True)
         predictions = self._predictions(outcome, listed, in_set, baseline.tolist())
-        similarity = self._similarity(features, outcome)
+        similarity = self._similarity(features, outcome, order)
         return Differential(
             predictions=predictions,
             other_probability=max(0.0, 1.0 - sum([item.probability for item in predictions])),
@@ -215,18 +215,35 @@ class CommonEngine:
             found += [Contribution(target, facts[row], column[row]) for row in order if column[row] != 0.0]
         return tuple(found)
 
-    def _similarity(self, features: Features, outcome: Outcome) -> float:
-        """How well the differential explains what is present, as a share of known patients explained worse.
+    def _similarity(self, features: Features, outcome: Outcome, order: NDArray[np.intp]) -> float:
+        """How well one of the leading diseases explains what is present, as a share of known patients whom
+        none explains as well.
 
         Drawn to a root so that 0.2 (the policy's default threshold) is reached by 2 % of known patients.
         """
         present = [stated.finding for stated in features.stated if stated.value > 0]
         if not present:
             return 1.0
-        explained = self._chance.take(present, axis=0) @ outcome.disease.astype(np.float32)
-        value = math.fsum(explained.tolist()) / len(present)
+        value = float(explained(self._explains, present, order[:EXPLAINERS]))
         share = float(np.interp(value, self._quantiles, self._levels))
         return float(share**SIMILARITY_POWER)
+
+
+EXPLAINERS = 10
+"""Leading diseases of which one should explain what is present."""
+HARDLY = 0.003
+"""Chance under which a finding is no better explained by one disease than by another."""
+
+
+def explaining(chance: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What `explained` adds up: logarithms of P(finding | disease) [V, D], no lower than that of `HARDLY`."""
+    return np.asarray(np.log(np.maximum(chance, HARDLY)), dtype=np.float32)
+
+
+def explained(explains: NDArray[np.float32], present: Sequence[int], leading: NDArray[np.intp]) -> np.float32:
+    """The mean log chance of what is present in the disease of `leading` that explains it best."""
+    chances = explains.take(present, axis=0).take(leading, axis=1)
+    return np.float32(chances.mean(axis=0).max())
 
 
 _of_encounter = methodcaller("startswith", "Encounter/")

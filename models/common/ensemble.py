@@ -34,7 +34,7 @@ class Stack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     severity the first is the one implied by the diseases), `immediate` those of the rules and the members
     (of the likelihood: what its diseases imply).  Temperatures divide pooled margins.  A disease is in the
     set when its probability is at least `set_threshold`.  `similarity` are the quantiles (0, 1, ... 100 %)
-    of how well known patients are explained.
+    of how well known patients are explained (mean log chance).
     """
 
     disease: tuple[float, float, float, float]

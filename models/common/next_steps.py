@@ -41,8 +41,14 @@ class NextSteps:
         self._keys = schema.findings
         self._above = schema.above
         self._tests = tests
-        # Asking for what a test shows is no question; it is ordered.
-        self._asked = np.flatnonzero(arrays["knowledge.askable"])
+        # What a test shows is ordered, not asked for; small children are not asked how they feel.
+        asked_from = arrays["knowledge.asked_from"].astype(np.float64)
+        self._asked = np.flatnonzero(np.isfinite(asked_from))
+        self._asked_from = asked_from[self._asked]
+        # Which tests tell which diseases apart, as the knowledge says.
+        self._pairs: dict[int, list[tuple[int, int]]] = {}
+        for test, one, other in arrays["knowledge.test_pairs"].tolist():
+            self._pairs.setdefault(test, []).append((one, other))
         # A row for each disease: the few that lead are next to one another in memory.
         self._chance = np.ascontiguousarray(chance[self._asked].T)
         self._test_chance = np.ascontiguousarray(arrays["knowledge.test"].astype(np.float32).T)
@@ -72,6 +78,8 @@ class NextSteps:
         chance, test_chance = self._chance[leading].T, self._test_chance[leading].T
         asks = information(chance, self._entropy[leading].T, weight)
         asks[known[self._asked]] = 0.0
+        if features.age_years is not None:
+            asks[self._asked_from > features.age_years] = 0.0
         tests = information(test_chance, self._test_entropy[leading].T, weight)
         steps: list[NextStep] = []
         for place in self._apart_in_kind(_top(asks, 4 * SHOWN["ask"]))[: SHOWN["ask"]]:
@@ -84,17 +92,38 @@ class NextSteps:
                 _apart(chance[place], weight, names),
             )
             steps.append(step)
+        places = {number: place for place, number in enumerate(leading.tolist())}
         for place in _top(tests, SHOWN["test"]):
+            pair, gain = self._told_apart(place, test_chance[place], weight, places)
             steps.append(
                 NextStep(
                     "test",
                     self._tests[place],
                     self._tests[place],
-                    float(tests[place]),
-                    _apart(test_chance[place], weight, names),
+                    float(tests[place]) if gain is None else gain,
+                    tuple([names[number] for number in pair]),
                 )
             )
         return tuple(steps)
+
+    def _told_apart(
+        self, test: int, chance: F32, weight: F32, places: dict[int, int]
+    ) -> tuple[tuple[int, ...], float | None]:
+        """The two leading diseases (places) that a test tells apart best, and how many bits it tells of them.
+
+        Only pairs that the knowledge says the test separates; none when it says so of no two of them.
+        """
+        best: tuple[float, tuple[int, ...], float | None] = (0.0, (), None)
+        for first, second in self._pairs.get(test, ()):
+            if first in places and second in places:
+                pair = np.array([places[first], places[second]])
+                both = weight[pair]
+                shown = chance[pair]
+                told = float(information(shown[None], _entropy(shown)[None], both / both.sum())[0])
+                if told * float(both.sum()) > best[0]:
+                    order = (int(pair[shown.argmax()]), int(pair[shown.argmin()]))
+                    best = (told * float(both.sum()), order, told)
+        return best[1], best[2]
 
     def _apart_in_kind(self, places: list[int]) -> list[int]:
         """Some places in `_asked`, without findings that are a kind of, or what is above, an earlier one."""

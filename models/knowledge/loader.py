@@ -52,7 +52,7 @@ def load_knowledge(ontology: Ontology, data: Traversable = DATA) -> Knowledge:
         shared.risks,
         shared.analytes,
         shared.complaints,
-        shared.measured,
+        shared.asked_from,
         shared.unrelated,
         _digest(data),
         ontology.version,

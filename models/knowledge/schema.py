@@ -184,7 +184,7 @@ class Analyte(msgspec.Struct, frozen=True):
 class Knowledge(msgspec.Struct, frozen=True):
     """All of it, read and checked; diseases in the order of their ids.
 
-    `complaints`, `measured` and `unrelated` are those of `models.knowledge.shared_tables.SharedTables`;
+    `complaints`, `asked_from` and `unrelated` are those of `models.knowledge.shared_tables.SharedTables`;
     `digest` is the SHA-256 over all files, `ontology` the HPO release the ids are of.
     """
 
@@ -193,7 +193,7 @@ class Knowledge(msgspec.Struct, frozen=True):
     risks: tuple[Risk, ...]
     analytes: tuple[Analyte, ...]
     complaints: dict[str, float]
-    measured: frozenset[str]
+    asked_from: dict[str, float]
     unrelated: frozenset[tuple[str, str]]
     digest: str
     ontology: str

@@ -1,7 +1,7 @@
 """Reads and checks the tables that all diseases share; every fault is named by file and row.
 
 Responsible for ``findings.csv``, ``risks.csv``, ``analytes.csv``, ``complaints.csv``,
-``measured_findings.csv`` and ``unrelated.csv`` as values, and for checking the three tables that are read
+``not_asked.csv`` and ``unrelated.csv`` as values, and for checking the three tables that are read
 elsewhere (``modifiers.csv``, ``vital_ages.csv``, ``coded_findings.csv``) against them.  Faults are added
 to the list that is passed in, so that an author sees all of them at once.
 """
@@ -32,7 +32,7 @@ COLUMNS = {
     "vital_ages.csv": ("key", "below_years", "normal", "spread", "source"),
     "coded_findings.csv": ("loinc", "answer", "finding", "state", "source"),
     "complaints.csv": ("key", "label", "weight", "source"),
-    "measured_findings.csv": ("key", "label", "analyte", "source"),
+    "not_asked.csv": ("key", "label", "below_years", "source"),
     "unrelated.csv": ("key", "label", "not_a", "source"),
 }  # fmt: skip
 """The shared tables and their columns, in the order of the files."""
@@ -45,8 +45,8 @@ _Row = TypeVar("_Row")
 class SharedTables(msgspec.Struct, frozen=True):
     """The shared tables that diseases are checked against, in the order of the files.
 
-    `complaints` is how readily a finding is named as the reason for a visit (0 to 1), `measured` the
-    findings that are read off a measurement, so that nobody needs to be asked, `unrelated` pairs of which
+    `complaints` is how readily a finding is named as the reason for a visit (0 to 1), `asked_from` the
+    age in years from which a finding can be asked for (infinite: never), `unrelated` pairs of which
     HPO says that the first is a kind of the second, but a chart's words do not.
     """
 
@@ -54,7 +54,7 @@ class SharedTables(msgspec.Struct, frozen=True):
     risks: tuple[Risk, ...]
     analytes: tuple[Analyte, ...]
     complaints: dict[str, float]
-    measured: frozenset[str]
+    asked_from: dict[str, float]
     unrelated: frozenset[tuple[str, str]]
 
 
@@ -73,7 +73,7 @@ def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> S
         tuple(row for _, row in risks),
         tuple(row for _, row in analytes),
         {row["key"]: _number(row["weight"]) or 0.0 for _, row in _table(data, "complaints.csv")},
-        frozenset(row["key"] for _, row in _table(data, "measured_findings.csv")),
+        {row["key"]: _number(row["below_years"]) or math.inf for _, row in _table(data, "not_asked.csv")},
         frozenset((row["key"], row["not_a"]) for _, row in _table(data, "unrelated.csv")),
     )
     problems += [
@@ -84,7 +84,7 @@ def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> S
         *_age_faults(data, shared),
         *_coded_faults(data, shared),
         *_complaint_faults(data, shared),
-        *_measured_faults(data, shared),
+        *_asking_faults(data, shared),
         *_unrelated_faults(data, shared, ontology),
     ]
     return shared
@@ -253,21 +253,25 @@ def _complaint_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
             yield f"{where}: a weight lies above 0 and is at most 1"
 
 
-def _measured_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
+def _asking_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
     labels = {row.key: row.label for row in shared.findings}
-    analytes = {row.key for row in shared.analytes}
     seen: set[str] = set()
-    for where, row in _table(data, "measured_findings.csv"):
+    for where, row in _table(data, "not_asked.csv"):
         yield from _named_finding(where, row, labels, seen)
-        if row["analyte"] not in analytes:
-            yield f"{where}: no analyte {row['analyte']!r}"
+        years = _number(row["below_years"])
+        if row["below_years"] and (years is None or not 0 < years < 18):
+            yield f"{where}: below_years is an age of childhood, or empty for never"
 
 
 def _unrelated_faults(data: Traversable, shared: SharedTables, ontology: Ontology) -> Iterator[str]:
     labels = {row.key: row.label for row in shared.findings}
+    pairs: set[tuple[str, str]] = set()
     for where, row in _table(data, "unrelated.csv"):
         key, other = row["key"], row["not_a"]
         yield from _named_finding(where, row, labels, set())
+        if (key, other) in pairs:
+            yield f"{where}: {key} and {other} stand twice"
+        pairs.add((key, other))
         if other not in labels or not key.startswith("HP:") or other not in ontology.ancestors(key):
             yield f"{where}: {other!r} is no finding that HPO has above {key!r}"
 

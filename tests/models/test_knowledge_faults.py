@@ -158,7 +158,7 @@ def copy(tmp_path: Path) -> Path:
         ("complaints.csv", "HP:0012735,Cough,1.0", "HP:0012735,Cough,often", "above 0 and is at most 1"),
         ("complaints.csv", "HP:0012735,Cough,", "HP:0012735,Coughing,", "has no 'HP:0012735' called"),
         ("complaints.csv", "HP:0002094,Dyspnea,", "HP:0012735,Cough,", "HP:0012735 stands twice"),
-        ("measured_findings.csv", "heart-rate", "heart", "no analyte 'heart'"),
+        ("not_asked.csv", "Headache,3,", "Headache,30,", "an age of childhood, or empty for never"),
         (
             "unrelated.csv",
             "Palpitations,HP:0011675",

@@ -104,13 +104,31 @@ def knowledge_arrays(knowledge: Knowledge, tables: Tables) -> Arrays:
     usual = np.array([_usual(knowledge, name) for name in names])
     return {
         "knowledge.chance": chance.astype(np.float16),
-        "knowledge.askable": np.array(
-            [row.kind not in NOT_ASKED and row.key not in knowledge.measured for row in knowledge.findings]
+        "knowledge.asked_from": np.array(
+            [
+                np.inf if row.kind in NOT_ASKED else knowledge.asked_from.get(row.key, 0.0)
+                for row in knowledge.findings
+            ],
+            dtype=np.float32,
         ),
+        "knowledge.test_pairs": _test_pairs(knowledge, place),
         "knowledge.labels": np.array([row.label for row in knowledge.findings]),
         "knowledge.test": np.where(np.isnan(test), usual[:, None], test).astype(np.float32),
         "knowledge.test_names": np.array(names),
     }
+
+
+def _test_pairs(knowledge: Knowledge, place: dict[str, int]) -> NDArray[np.int32]:
+    """Which test the knowledge says to tell which two diseases apart [P, 3]."""
+    number = {disease.id: column for column, disease in enumerate(knowledge.diseases)}
+    pairs = {
+        (place[row[0]], number[disease.id], number[other])
+        for disease in knowledge.diseases
+        for row in disease.tests
+        if row[0] in place
+        for other in row[3]
+    }
+    return np.array(sorted(pairs), dtype=np.int32).reshape(-1, 3)
 
 
 def sensitivity(positive: float, negative: float) -> float:

@@ -4,6 +4,7 @@ Responsible for the order of things; what comes out is a `Trained` that `bundle`
 evaluation` judges.  Seeds are fixed: the same configuration, knowledge and machine give the same figures.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from fhir_adapters.features import FeatureReader
 from models.assessment import SEVERITIES
+from models.common.engine import EXPLAINERS, HARDLY, explained, explaining
 from models.common.implied import Implied
 from training.ensemble.cohort import Cohort, Labels, world_of
 from training.ensemble.config import EnsembleConfig
@@ -355,19 +357,21 @@ def conformal_threshold(probability: F64, disease: NDArray[np.int32], coverage: 
     return float(1 - scores[rank - 1]) if rank else 0.0
 
 
-def explained(tables: Tables, cohort: Cohort, probability: F64) -> F64:
-    """How well the differential explains what is present: mean P(finding | differential), 0 to 1 [N]."""
-    chance = tables.mean_chance().astype(np.float32)
-    found = np.ones(len(cohort))
+def resemblance(tables: Tables, cohort: Cohort, probability: F64) -> F64:
+    """How well one of the leading diseases explains what is present in each patient who has something [n]."""
+    explains = explaining(tables.mean_chance())
+    leading = np.argsort(-probability, axis=1, kind="stable")[:, :EXPLAINERS]
     said = cohort.rows.said
-    for row in range(len(cohort)):
-        findings = said.indices[said.indptr[row] : said.indptr[row + 1]]
-        if len(findings):
-            found[row] = float((chance[findings] @ probability[row]).mean())
-    return found
+    rows = [
+        (row, said.indices[said.indptr[row] : said.indptr[row + 1]])
+        for row in np.flatnonzero(np.diff(said.indptr))
+    ]
+    return np.array([explained(explains, findings, leading[row]) for row, findings in rows], dtype=np.float64)
 
 
 def similarity_quantiles(tables: Tables, cohort: Cohort, probability: F64) -> tuple[float, ...]:
-    """Quantiles of `explained` over patients like those of training."""
-    values = explained(tables, cohort, probability)
+    """Quantiles of `resemblance` over patients like those of training."""
+    values = resemblance(tables, cohort, probability)
+    if not len(values):
+        return (math.log(HARDLY), 0.0)
     return tuple(float(v) for v in np.quantile(values, np.linspace(0, 1, SIMILARITY_STEPS)))

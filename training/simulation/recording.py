@@ -144,8 +144,10 @@ def _findings(
     _imprecise(tables, stated, rng)
     stated[rows[some], complaint[some]] = COMPLAINT
     also = some
+    related = _related(tables)
     for share in MORE_COMPLAINTS:
-        key[rows, key.argmax(axis=1)] = -np.inf
+        # Nobody names the same twice, in general and in particular.
+        key[related[key.argmax(axis=1)]] = -np.inf
         also = also & np.isfinite(key.max(axis=1)) & (rng.random(count) < share)
         stated[rows[also], key.argmax(axis=1)[also]] = COMPLAINT
     every = some & (rng.random(count) < ALL_REASONS)
@@ -157,6 +159,15 @@ def _findings(
     stated[denied] = DENIED_CODE
     _form(tables, patients, stated, rng)
     return stated, complaint
+
+
+def _related(tables: Tables) -> NDArray[np.bool_]:
+    """Which findings are the same, a kind of one another, or above [V, V]."""
+    width = len(tables.schema.findings)
+    related = np.eye(width, dtype=bool)
+    for number, above in enumerate(tables.schema.above):
+        related[number, list(above)] = True
+    return related | related.T
 
 
 def _form(tables: Tables, patients: Patients, stated: NDArray[np.int8], rng: np.random.Generator) -> None:
