@@ -111,6 +111,8 @@ def read_table(text: str) -> Table:
         raise DataInvalid("differential.toml: an entry has no source")
     if min(limits.values()) <= 0 or max(known.leading, known.certain, known.named, known.lined) >= 1:
         raise DataInvalid("differential.toml, limit: every value is above 0, a probability below 1")
+    if not known.named <= known.lined <= known.leading:
+        raise DataInvalid("differential.toml, limit: named is at most lined, and lined at most leading")
     return Table(known, frozenset(file.well.diseases), frozenset(file.eponyms.words))
 
 
@@ -125,7 +127,7 @@ def differential_of(chart: PatientChart, assessment: Assessment) -> Differential
     if not common or assessment.severity == "no-disease":
         return None
     limits = table().limits
-    found = entries([one for one in common if one.probability >= limits.named])
+    found = entries(common, limits.named)
     if not found or found[0].probability < limits.leading or found[0].leading.id in table().well:
         return None
     leading = found[0]
@@ -134,11 +136,13 @@ def differential_of(chart: PatientChart, assessment: Assessment) -> Differential
     rest = 1.0 - sum([entry.probability for entry in kept])
     flat = rest > leading.probability
     if flat:
-        kept = tuple([entry for entry in kept if entry.probability >= limits.lined])
+        # What is not to be missed stays, however improbable.
+        kept = tuple([e for e in kept if e.probability >= limits.lined or e.immediate >= limits.dangerous])
         rest = 1.0 - sum([entry.probability for entry in kept])
     lined = tuple([entry for entry in kept[:_MOST_LINED] if entry.probability >= limits.lined])
     telling = assessment.severity in _ILL or leading.probability >= limits.certain
-    alone = telling and has_complaint(chart) and not _is_made(leading.leading, chart, assessment)
+    made = any(_is_made(one, chart, assessment) for one in leading.members)
+    alone = telling and has_complaint(chart) and not made
     return Differential(lined, kept, max(0.0, rest), alone, flat)
 
 
@@ -157,9 +161,9 @@ def has_complaint(chart: PatientChart) -> bool:
     )
 
 
-def _is_made(leading: Prediction, chart: PatientChart, assessment: Assessment) -> bool:
-    """Whether the record holds the leading diagnosis: of this encounter, or known while nothing is acute."""
-    categories = categories_of(leading)
+def _is_made(disease: Prediction, chart: PatientChart, assessment: Assessment) -> bool:
+    """Whether the record holds a diagnosis: of this encounter, or known while nothing is acute."""
+    categories = categories_of(disease)
     calm = assessment.severity != "acute-disease"
     return any(
         problem.status == "active"

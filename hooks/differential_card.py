@@ -26,6 +26,7 @@ from hooks.differential_words import (
     step_lines,
     unknown_lines,
 )
+from hooks.families import Entry
 from hooks.markdown import escape
 from hooks.override_reasons import override_reasons
 from hooks.priority import RANK
@@ -91,7 +92,7 @@ def section(
     if not differential.flat:
         blocks += _reasons(context, differential, shown, _SECTION.lined, figures=False)
         blocks += _changes(context, shown, _SECTION.changes)
-    blocks += _next(context, steps)
+        blocks += _next(context, steps)
     tests = [step.code for step in steps if step.kind == "test"]
     return Section(
         tuple(blocks),
@@ -115,15 +116,20 @@ def differential_card(
     assessment = context.assessment
     steps = _steps(context, differential, (), _CARD.steps)
     shown = set(said)
-    parts = _reasons(context, differential, shown, _CARD.lined, figures=True)
-    named = _list(context, differential, skip=len(differential.lined))
-    if named:
+    flat = differential.flat
+    # A list in which nothing stands out is only a list: reasons would make a finding of it.
+    parts = [] if flat else _reasons(context, differential, shown, _CARD.lined, figures=True)
+    named = _list(context, differential, skip=0 if flat else len(differential.lined))
+    if flat:
+        parts.append(wording.bullets(named))
+    elif named:
         parts.append(wording.inline(texts["card.also"], named))
     overall = texts["card.severity"].format(severity=texts[f"severity.{assessment.severity}"])
     parts.append(f"{overall}. {footing(differential, context)}")
     if assessment.escalation.code == "precaution":
         parts.append(f"{texts['model.precaution']}.")
-    parts += _changes(context, shown, _CARD.changes)
+    if not flat:
+        parts += _changes(context, shown, _CARD.changes)
     parts += _next(context, steps)
     tests = [step.code for step in steps if step.kind == "test"]
     leading = differential.entries[0].leading
@@ -230,14 +236,19 @@ def _steps(
 ) -> list[NextStep]:
     """The most telling steps about what is named that no card asks for already and the record leaves open."""
     asked = set(taken)
-    named = {one.id for one in differential.named}
+    named = {one.id: entry for entry in differential.entries for one in entry.members}
     ranked = sorted(context.assessment.next_steps, key=_by_gain)
     return [
         step
         for step in ranked
-        if named.issuperset(step.separates[:2])
+        if _worth_asking([named.get(name) for name in step.separates[:2]])
         and (step.kind == "ask" or not (step.code in asked or answered(step.code, context.chart)))
     ][:most]
+
+
+def _worth_asking(pair: list[Entry | None]) -> bool:
+    """Whether both diseases are named, and not as one (what is done is then the same)."""
+    return None not in pair and (len(pair) < 2 or pair[0] is not pair[1])
 
 
 def _by_gain(step: NextStep) -> float:

@@ -119,7 +119,7 @@ def reasons(target: str, context: CallContext, said: set[Key], finish: Finish = 
     supporting, opposing = contributions_to(target, context.assessment)
     found: list[str] = []
     facts = distinct([[one.fact for one in supporting]], several)[:MOST_FOR]
-    phrases = [_said(fact, context, said, finish) for fact in facts]
+    phrases = list(dict.fromkeys([_said(fact, context, said, finish) for fact in facts]))
     if len(phrases) > 1:
         phrases[0] = texts["differential.most"].format(fact=phrases[0])
     if phrases:
@@ -230,12 +230,14 @@ def step_lines(steps: Iterable[NextStep], context: CallContext, finish: Finish =
     for step in steps:
         pair = step.separates[:2]
         known = len(pair) == 2 and all(name in called for name in pair)
-        pairs.setdefault(pair if known else (), []).append(step)
+        reverse = pair[::-1]
+        pairs.setdefault(reverse if reverse in pairs else pair if known else (), []).append(step)
     lines: list[str] = []
     for pair, members in pairs.items():
         sentences: list[str] = []
         for kind in ("ask", "test"):
-            items = [finish(step_name(step, context)) for step in members if step.kind == kind]
+            names = [step_name(step, context) for step in members if step.kind == kind]
+            items = [finish(name) for name in dict.fromkeys(names)]
             if items:
                 sentences.append(texts[f"differential.{kind}"].format(items=wording.join(items, texts)))
         line = ". ".join(sentences)
@@ -267,9 +269,10 @@ def set_sentence(differential: Differential, assessment: Assessment, texts: Text
         return ""
     if size == 0:
         return texts["differential.set_none"]
-    first = differential.named[:size]
+    # As they are shown, which beside an alarm is not by probability.
+    first = [one for entry in differential.entries for one in entry.members][:size]
     falling = all(one.probability >= two.probability for one, two in itertools.pairwise(first))
-    plain = len(differential.entries) == len(differential.named)
+    plain = all(entry.family is None for entry in differential.entries)
     if len(first) < size or not (plain and falling) or not all(one.in_set for one in first):
         key = "differential.set_among"
     else:

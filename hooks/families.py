@@ -26,9 +26,13 @@ class Family(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """One line of a differential: a disease, or a family with several `members` (likeliest first)."""
+    """One line of a differential: a disease, or a family with several `members` (likeliest first).
+
+    `probability` is that of all diseases of the family, also of those too improbable to be named.
+    """
 
     members: tuple[Prediction, ...]
+    probability: float
     family: Family | None = None
 
     @property
@@ -37,14 +41,12 @@ class Entry(msgspec.Struct, frozen=True):
         return self.members[0]
 
     @property
-    def probability(self) -> float:
-        """That of the members together."""
-        return sum([one.probability for one in self.members])
-
-    @property
     def immediate(self) -> float:
         """Chance of needing attention within minutes, over the members."""
-        return sum([one.probability * one.immediate for one in self.members]) / self.probability
+        total = sum([one.probability for one in self.members])
+        if total <= 0:
+            return max([one.immediate for one in self.members])
+        return sum([one.probability * one.immediate for one in self.members]) / total
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -76,17 +78,24 @@ def read_families(text: str) -> Mapping[str, Family]:
     return found
 
 
-def entries(predictions: Iterable[Prediction]) -> tuple[Entry, ...]:
-    """Predictions by family, the most probable first; a family of one stands as the disease itself."""
+def entries(predictions: Iterable[Prediction], least: float) -> tuple[Entry, ...]:
+    """Predictions by family, the most probable first.
+
+    A disease is named from a probability of `least`; a family of which fewer than two are stands as the
+    disease itself.
+    """
     known = families()
     grouped: dict[str, list[Prediction]] = {}
     for one in predictions:
         family = known.get(one.id)
         grouped.setdefault(family.id if family is not None else one.id, []).append(one)
-    found = [
-        Entry(tuple(members), known[members[0].id] if len(members) > 1 else None)
-        for members in grouped.values()
-    ]
+    found: list[Entry] = []
+    for members in grouped.values():
+        named = tuple([one for one in members if one.probability >= least])
+        if len(named) > 1:
+            found.append(Entry(named, sum([one.probability for one in members]), known[named[0].id]))
+        else:
+            found += [Entry((one,), one.probability) for one in named]
     return tuple(sorted(found, key=_by_probability))
 
 

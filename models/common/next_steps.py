@@ -120,7 +120,7 @@ class NextSteps:
                 both = weight[pair]
                 shown = chance[pair]
                 told = float(information(shown[None], _entropy(shown)[None], both / both.sum())[0])
-                if told * float(both.sum()) > best[0]:
+                if told >= LEAST_GAIN and told * float(both.sum()) > best[0]:
                     order = (int(pair[shown.argmax()]), int(pair[shown.argmin()]))
                     best = (told * float(both.sum()), order, told)
         return best[1], best[2]

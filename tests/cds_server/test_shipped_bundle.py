@@ -116,16 +116,15 @@ def test_a_classical_coronary_picture_is_led_by_the_coronary_syndrome(shipped: R
     predictions = assess(shipped, name)["common"][0]["resource"]["prediction"]
     coronary = [p for p in predictions if p["outcome"]["coding"][0]["code"] in CORONARY]
     assert sum(p["probabilityDecimal"] for p in coronary) > 0.5
-    detail = cards(shipped, name)[0]["detail"]
-    assert detail.index("acute coronary syndrome") < detail.index("Differential") or (
-        "**Differential:** acute coronary syndrome" in detail
-    )
+    assert "**Differential:** acute coronary syndrome" in cards(shipped, name)[0]["detail"]
 
 
 def test_a_fever_with_organ_dysfunction_is_an_infection_before_a_rhythm(shipped: Running) -> None:
     predictions = assess(shipped, "odd-units")["common"][0]["resource"]["prediction"]
-    leading = [p["outcome"]["coding"][0]["code"] for p in predictions[:3]]
-    assert {"A41", "J18", "N10"} & set(leading)
+    codes = [p["outcome"]["coding"][0]["code"] for p in predictions]
+    infection = min(codes.index(code) for code in ("A41", "J18", "N10") if code in codes)
+    assert infection < codes.index("I48")
+    assert infection < 2
 
 
 def test_a_picture_that_no_common_disease_explains_has_no_headline(shipped: Running) -> None:

@@ -11,7 +11,7 @@ from differential_values import BRONCHITIS, CRACKLES, CROHN, PNEUMONIA, disease
 
 from hooks.errors import DataInvalid
 from hooks.families import families, read_families
-from models.assessment import Contribution
+from models.assessment import Contribution, NextStep
 
 KNOWLEDGE = Path(__file__).parents[2] / "models" / "knowledge" / "data"
 
@@ -68,6 +68,33 @@ def test_a_family_that_is_dangerous_is_not_to_miss_beside_an_alarm():
     grave = tuple(msgspec.structs.replace(one, immediate=0.5) for one in ACS[:2])
     (card,) = show(**SEPSIS, common=(wall, *grave))
     assert "**Not to miss:** acute coronary syndrome 35 % (" in card.detail
+
+
+def test_a_set_is_not_said_to_hold_the_first_where_the_dangerous_stand_first():
+    wall = disease("w", "Chest wall pain", "Dolor de la pared torácica", 0.7, "R07", in_set=True)
+    grave = msgspec.structs.replace(ACS[1], probability=0.06, immediate=0.7)
+    (card,) = show(**SEPSIS, common=(wall, grave), set_size=1)
+    assert "**Not to miss:** myocardial infarction" in card.detail
+    assert "the first is the true diagnosis" not in card.detail
+
+
+def test_in_a_flat_list_the_dangerous_stays():
+    grave = msgspec.structs.replace(ACS[1], probability=0.04, immediate=0.7)
+    weak = disease("w", "Chest wall pain", "Dolor de la pared torácica", 0.3, "R07")
+    (card,) = show(**SEPSIS, common=(weak, grave))
+    assert "**Not to miss:** myocardial infarction with ST elevation 4 %" in card.detail
+
+
+def test_a_family_counts_members_that_are_too_improbable_to_be_named():
+    rest = msgspec.structs.replace(ACS[2], probability=0.015)
+    (card,) = show(common=(*ACS[:2], rest))
+    assert card.summary.endswith("acute coronary syndrome 36 %")
+    assert "unstable angina" not in card.detail.splitlines()[0]
+
+
+def test_what_is_weighed_as_one_is_not_asked_to_be_told_apart():
+    steps = (NextStep("ask", "HP:1", "Question", 0.5, ("nstemi", "stemi")),)
+    assert "Question" not in show(common=ACS, next_steps=steps)[0].detail
 
 
 def test_every_member_of_a_family_is_a_disease_of_the_knowledge_and_in_one_family_only():

@@ -111,9 +111,9 @@ def fit_tempering(parts: Sequence[F64], labels: NDArray[np.int64]) -> tuple[floa
 
 
 LEARNED_SHARE = 0.5
-"""What trees, net and forest count for, of what simulated patients would have it.  They learned the
-simulator's ways beside the knowledge, and simulated patients cannot tell how much of that holds for people.
-Half; grade C."""
+"""What trees, net and forest count for beside the likelihood, of what simulated patients would have it (one
+temperature is fitted afterwards).  They learned the simulator's ways beside the knowledge, and simulated
+patients cannot tell how much of that holds for people.  Half; grade C."""
 
 
 def doubted(pool: Pool) -> Pool:
