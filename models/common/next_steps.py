@@ -39,10 +39,11 @@ class NextSteps:
         tests: tuple[str, ...],
     ) -> None:
         self._keys = schema.findings
-        self._above = schema.above
+        self._above = [frozenset(numbers) for numbers in schema.above]
         self._tests = tests
         # Asking for what a test shows is no question; it is ordered.
         self._asked = np.flatnonzero(arrays["knowledge.askable"])
+        self._numbers: list[int] = self._asked.tolist()
         # A row for each disease: the few that lead are next to one another in memory.
         self._chance = np.ascontiguousarray(chance[self._asked].T)
         self._test_chance = np.ascontiguousarray(arrays["knowledge.test"].astype(np.float32).T)
@@ -64,47 +65,40 @@ class NextSteps:
         are kinds of one another only the most telling is asked for.
         """
         leading = order[:LEADING]
-        danger = np.array([diseases[number].immediate for number in leading.tolist()])
-        weight = disease[leading] * (1 + DANGER * danger)
-        weight = (weight / weight.sum()).astype(np.float32)
-        names = [diseases[number].id for number in leading.tolist()]
+        first = [diseases[number] for number in leading.tolist()]
+        weighed = [
+            probability * (1 + DANGER * one.immediate)
+            for probability, one in zip(disease.take(leading).tolist(), first, strict=True)
+        ]
+        every = sum(weighed)
+        weight = np.array([one / every for one in weighed], dtype=np.float32)
+        names = [one.id for one in first]
         known = self._known(features)
-        chance, test_chance = self._chance[leading].T, self._test_chance[leading].T
-        asks = information(chance, self._entropy[leading].T, weight)
+        chance = self._chance.take(leading, axis=0).T
+        test_chance = self._test_chance.take(leading, axis=0).T
+        asks = information(chance, self._entropy.take(leading, axis=0).T, weight)
         asks[known[self._asked]] = 0.0
-        tests = information(test_chance, self._test_entropy[leading].T, weight)
+        tests = information(test_chance, self._test_entropy.take(leading, axis=0).T, weight)
         steps: list[NextStep] = []
-        for place in self._apart_in_kind(_top(asks, 4 * SHOWN["ask"]))[: SHOWN["ask"]]:
-            number = int(self._asked[place])
-            step = NextStep(
-                "ask",
-                self._keys[number],
-                self._labels[number],
-                float(asks[place]),
-                _apart(chance[place], weight, names),
-            )
-            steps.append(step)
-        for place in _top(tests, SHOWN["test"]):
-            steps.append(
-                NextStep(
-                    "test",
-                    self._tests[place],
-                    self._tests[place],
-                    float(tests[place]),
-                    _apart(test_chance[place], weight, names),
-                )
-            )
+        places = self._apart_in_kind(_top(asks, 4 * SHOWN["ask"]))[: SHOWN["ask"]]
+        for place, gain, apart in _telling(places, asks, chance, weight, names):
+            number = self._numbers[place]
+            steps.append(NextStep("ask", self._keys[number], self._labels[number], gain, apart))
+        places = _top(tests, SHOWN["test"])
+        for place, gain, apart in _telling(places, tests, test_chance, weight, names):
+            steps.append(NextStep("test", self._tests[place], self._tests[place], gain, apart))
         return tuple(steps)
 
     def _apart_in_kind(self, places: list[int]) -> list[int]:
         """Some places in `_asked`, without findings that are a kind of, or what is above, an earlier one."""
         kept: list[int] = []
+        numbers: list[int] = []
         for place in places:
-            number = int(self._asked[place])
-            others = [int(self._asked[other]) for other in kept]
-            related = any(number in self._above[other] or other in self._above[number] for other in others)
-            if not related:
+            number = self._numbers[place]
+            above = self._above[number]
+            if above.isdisjoint(numbers) and not any(number in self._above[other] for other in numbers):
                 kept.append(place)
+                numbers.append(number)
         return kept
 
     def _known(self, features: Features) -> NDArray[np.bool_]:
@@ -125,7 +119,12 @@ def information(chance: F32, entropy: F32, weight: F32) -> F32:
 def _entropy(chance: F32) -> F32:
     inside = np.minimum(np.maximum(chance, 1e-6), 1 - 1e-6)
     other = 1 - inside
-    return np.asarray(-(inside * np.log2(inside) + other * np.log2(other)))
+    found = np.log2(inside)
+    found *= inside
+    inside = np.log2(other)
+    inside *= other
+    found += inside
+    return np.negative(found, out=found)
 
 
 def _top(gain: F32, count: int) -> list[int]:
@@ -135,8 +134,15 @@ def _top(gain: F32, count: int) -> list[int]:
     return found
 
 
-def _apart(chance: F32, weight: F32, names: Sequence[str]) -> tuple[str, ...]:
-    """The two diseases that an answer tells apart most, weighed by how probable they are."""
-    mean = chance @ weight
-    pull = weight * (chance - mean)
-    return (names[int(pull.argmax())], names[int(pull.argmin())])
+def _telling(
+    places: list[int], gain: F32, chance: F32, weight: F32, names: Sequence[str]
+) -> list[tuple[int, float, tuple[str, ...]]]:
+    """Some places with their gains and the two diseases that an answer tells apart most, weighed by how
+    probable they are."""
+    if not places:
+        return []
+    rows = chance.take(places, axis=0)
+    pull = weight * (rows - (rows @ weight)[:, None])
+    most, least = pull.argmax(axis=1).tolist(), pull.argmin(axis=1).tolist()
+    apart = [(names[high], names[low]) for high, low in zip(most, least, strict=True)]
+    return list(zip(places, gain.take(places).tolist(), apart, strict=True))
