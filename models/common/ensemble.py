@@ -209,7 +209,7 @@ class Ensemble:
         change = np.zeros((len(facts), len(outcome.index)), dtype=np.float32)
         change[ways, place] = after - before
         hidden = outcome.hidden + change @ outcome.rows
-        boosted, share = self._grove.otherwise(outcome.grown, len(facts), ways, index, after)
+        boosted, share = self._grove.otherwise(outcome.grown, len(facts), ways, index, before, after)
         likelihood = self._likelihood.without(
             outcome.evidence, facts, ways[value], index[value] - places.values, self._normal
         )
