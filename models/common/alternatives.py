@@ -62,7 +62,7 @@ def counterfactuals(
 
 
 def _normal(engine: "CommonEngine", chart: PatientChart, fact: Fact) -> float | None:
-    for analyte in engine.reader.schema.analytes:
-        if analyte.loinc == fact.code:
-            return analyte.normal(chart.subject.age_years, chart.subject.sex)[0]
-    return None
+    number = engine.reader.analytes.get(fact.code)
+    if number is None:
+        return None
+    return engine.reader.schema.analytes[number].normal(chart.subject.age_years, chart.subject.sex)[0]

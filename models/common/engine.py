@@ -5,7 +5,6 @@ with their sources, whether the chart resembles anything known.  Pure and determ
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from operator import methodcaller
 from typing import Any
 
@@ -28,7 +27,7 @@ from models.assessment import (
 from models.common.alternatives import counterfactuals
 from models.common.disease import DiseaseInfo
 from models.common.ensemble import Ensemble, Outcome, Stack
-from models.common.members import Arrays, Evidence, Places
+from models.common.members import Arrays, Places
 from models.common.next_steps import NextSteps
 from models.rules.analytes import Analyte
 from models.rules.facts import fact_of
@@ -260,15 +259,14 @@ def _regroup(outcome: Outcome, owner: NDArray[np.intp]) -> Outcome:
     if not len(owner):
         return outcome
     evidence = outcome.evidence
-    return replace(
+    # Of what no item owns (-1) the owner is none too.
+    by_item = np.append(owner, -1)
+    return msgspec.structs.replace(
         outcome,
-        owner=np.where(outcome.owner >= 0, owner.take(outcome.owner), -1),
-        evidence=Evidence(
-            evidence.base,
-            evidence.said,
-            evidence.scales,
-            owner.take(evidence.items),
-            evidence.measured,
-            owner.take(evidence.measured_items),
+        owner=by_item.take(outcome.owner, mode="wrap"),
+        evidence=msgspec.structs.replace(
+            evidence,
+            items=owner.take(evidence.items),
+            measured_items=owner.take(evidence.measured_items),
         ),
     )

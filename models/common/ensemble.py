@@ -51,18 +51,20 @@ class Stack(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     forest_floor: float
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What the ensemble says of one patient: margins and probabilities, and what explaining them needs.
 
     `index`, `values` and `owner` [n] are the features known, `rows` [n, H] theirs in the net and `hidden`
-    [H] what they add up to there.
+    [H] what they add up to there.  `likelihood` [D] are that member's margins, and `implied` the logit of
+    immediate attention that they imply.
     """
 
     margins: F64
     disease: F64
     severity: F64
     immediate_logit: float
+    likelihood: F32
+    implied: float
     evidence: Evidence
     index: NDArray[np.intp]
     values: F32
@@ -103,6 +105,7 @@ class Ensemble:
         self.places = places
         self._likelihood = Likelihood.of(arrays, categories)
         self._normal = self._likelihood.at_distance(AS_NORMAL)
+        self._still = [float(self._implied.logit(base)) for base in self._likelihood.bases]
         self._network = Network.of(arrays)
         self._grove = Grove(arrays)
         self._usual = arrays["forest.usual"].astype(np.float64)
@@ -136,12 +139,12 @@ class Ensemble:
         grown = self._grove.grow(index, values)
         boosted, share = grown.boosted, grown.share
         margins, forest = self._pooled(likelihood, boosted, network, share)
-        disease = _softmax(margins / stack.disease_temperature)
+        disease = _softmax(margins, stack.disease_temperature)
         one, two, three, four = stack.severity
         scores = [
-            (one * math.log(implied + 1e-4) + two * grew + three * net + four * grown_share + bias)
+            (one * math.log(mixed + 1e-4) + two * grew + three * net + four * grown_share + bias)
             / stack.severity_temperature
-            for implied, grew, net, grown_share, bias in zip(
+            for mixed, grew, net, grown_share, bias in zip(
                 (disease @ self._mix).tolist(),
                 boosted[count:-1].tolist(),
                 network[count:-1].tolist(),
@@ -150,11 +153,15 @@ class Ensemble:
                 strict=True,
             )
         ]
-        severity = _softmax(np.array(scores))
+        highest = max(scores)
+        power = [math.exp(score - highest) for score in scores]
+        every = math.fsum(power)
+        severity = np.array([one / every for one in power])
         last, floor = float(share[-1]), stack.forest_floor
+        implied = float(self._implied.logit(likelihood))
         immediate = (
             stack.immediate[0] * rules_logit
-            + stack.immediate[1] * float(self._implied.logit(likelihood))
+            + stack.immediate[1] * implied
             + stack.immediate[2] * float(boosted[-1])
             + stack.immediate[3] * float(network[-1])
             + stack.immediate[4] * math.log((last + floor) / (1 - last + floor))
@@ -165,6 +172,8 @@ class Ensemble:
             disease,
             severity,
             immediate,
+            likelihood,
+            implied,
             evidence,
             index,
             values,
@@ -179,14 +188,12 @@ class Ensemble:
         forest = np.log(share[..., :-1] + self.stack.forest_floor) - self._usual[:-1]
         one, two, three, four = self.stack.disease
         count = self.count
-        margins = (
-            one * likelihood
-            + two * boosted[..., :count]
-            + three * network[..., :count]
-            + four * forest[..., :count]
-            + self._bias
-        )
-        return margins.astype(np.float64), forest
+        margins = four * forest[..., :count]
+        margins += two * boosted[..., :count]
+        margins += one * likelihood
+        margins += three * network[..., :count]
+        margins += self._bias
+        return np.asarray(margins), forest
 
     def otherwise(self, outcome: Outcome, facts: Sequence[int]) -> F64:
         """The disease probabilities [facts, D] if one fact were not there, or its measurement normal.
@@ -202,12 +209,12 @@ class Ensemble:
         change = np.zeros((len(facts), len(outcome.index)), dtype=np.float32)
         change[ways, place] = after - before
         hidden = outcome.hidden + change @ outcome.rows
-        boosted, share = self._grove.otherwise(outcome.grown, len(facts), ways, index, after)
+        boosted, share = self._grove.otherwise(outcome.grown, len(facts), ways, index, before, after)
         likelihood = self._likelihood.without(
             outcome.evidence, facts, ways[value], index[value] - places.values, self._normal
         )
         margins, _ = self._pooled(likelihood, boosted, self._network.output(hidden), share)
-        return _softmax(margins / self.stack.disease_temperature)
+        return _softmax(margins, self.stack.disease_temperature)
 
     def _rest(self, index: NDArray[np.intp], values: F32) -> Resting:
         key = (tuple(index.tolist()), tuple(values.tolist()))
@@ -246,13 +253,13 @@ class Ensemble:
         moved = (owner == every) * outcome.values
         total += weights[2] * (moved @ self._network.shares(outcome.hidden, rest.hidden, outcome.rows, asked))
         evidence = outcome.evidence
-        total[:, :count] += weights[0, :count] * self._likelihood.shares(evidence, every, columns)
         base = np.zeros(len(asked))
         base[:count] = evidence.base[columns]
+        pull = None
         if immediate:
-            pull = self._implied.pull(evidence.base, self._likelihood.margins(evidence))
-            total[:, -1] += weights[0, -1] * self._likelihood.pulled(evidence, every, pull)
-            base[-1] = float(self._implied.logit(evidence.base))
+            base[-1] = still = self._still[evidence.emergency]
+            pull = self._implied.pull(evidence.base, outcome.likelihood, outcome.implied - still)
+        total += weights[0] * self._likelihood.shares(evidence, every, columns, pull)
         baseline = (
             weights[0] * base
             + weights[1] * rest.grown.boosted[asked]
@@ -280,7 +287,10 @@ class Ensemble:
         return np.array(slopes), np.array(bases) - self._usual.take(asked)
 
 
-def _softmax(margins: F64) -> F64:
+def _softmax(margins: F64, temperature: float) -> F64:
     """Probabilities along the last axis."""
-    power = np.exp(margins - np.maximum.reduce(margins, axis=-1, keepdims=True))
-    return np.asarray(power / np.add.reduce(power, axis=-1, keepdims=True))
+    power = margins / temperature
+    power -= np.maximum.reduce(power, axis=-1, keepdims=True)
+    np.exp(power, out=power)
+    power /= np.add.reduce(power, axis=-1, keepdims=True)
+    return np.asarray(power)

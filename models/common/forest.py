@@ -5,6 +5,8 @@ value of exactly 0 (nothing known) the way `zero_left` says.  Which vectors the 
 caller's business, explaining is `shapley`'s.  Training formats are converted in `training.export`.
 """
 
+from array import array
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -34,10 +36,12 @@ class Trees:
         nodes: the first inner node of each tree, and I [T + 1].
         leaves: the first leaf of each tree, and L [T + 1]; in a tree from still to turned.
         tree: the tree of each inner node [I].
+        numbers: those of the inner nodes, in order [I].
         below: [2, I], the leaves below each inner node are those from ``below[0]`` to before ``below[1]``.
         paths: the inner nodes on the way to each leaf [L, depth], I where there are no more.
         turns: whether that way follows the turned node [L, depth].
-        asking: the inner nodes with each value of `asks`, 2 F arrays.
+        asking: the inner nodes with each value of `asks` by rising threshold, 2 F arrays.
+        limits: their thresholds.
     """
 
     roots: Places
@@ -47,10 +51,12 @@ class Trees:
     nodes: Places
     leaves: Places
     tree: Places
+    numbers: Places
     below: Places
     paths: Places
     turns: Flags
     asking: tuple[Places, ...]
+    limits: "tuple[array[float], ...]"
 
     @property
     def features(self) -> int:
@@ -92,18 +98,22 @@ class Trees:
         rising, asked = zero_left[inner], feature[inner]
         asks = np.where(rising, asked, asked + features)
         below = np.nextafter(-threshold[inner], np.float32(-np.inf))
+        limit = np.where(rising, threshold[inner], below).astype(np.float32)
+        asking = _grouped(asks, limit, 2 * features)
         trees = cls(
             roots=place[roots],
             asks=asks,
-            threshold=np.where(rising, threshold[inner], below).astype(np.float32),
+            threshold=limit,
             onward=place[np.stack([found.still[nodes], found.other[nodes]], axis=1).ravel()].astype(np.int32),
             nodes=np.searchsorted(found.keys >> depth, np.arange(len(roots) + 1)),
             leaves=np.searchsorted(keys, every),
             tree=found.keys >> depth,
+            numbers=np.arange(len(inner)),
             below=np.searchsorted(keys, [found.keys, found.keys + (1 << depth - found.levels)]),
             paths=place[found.paths[order]],
             turns=(keys[:, None] >> np.arange(depth - 1, -1, -1) & 1).astype(np.bool_),
-            asking=_grouped(asks, 2 * features),
+            asking=asking,
+            limits=tuple([array("f", limit[nodes].tobytes()) for nodes in asking]),
         )
         return trees, tuple(np.split(place[:-1], np.cumsum(sizes)[:-1]))
 
@@ -123,21 +133,26 @@ class Trees:
         np.greater(signed.take(self.asks, mode="wrap"), self.threshold, out=found[:-1])
         return found
 
-    def flipped(self, grown: Flags, ways: Places, index: Places, values: F32) -> tuple[Places, Places]:
+    def flipped(self, ways: Places, index: Places, before: F32, after: F32) -> tuple[Places, Places]:
         """The inner nodes that are turned otherwise when some features are otherwise: their ways and numbers.
 
         Args:
-            grown: `turned` of the patient.
             ways: which way of being otherwise each of the features belongs to.
-            index, values: the features and their values then; 0 for one that is not known any more.
+            index: the features.
+            before, after: their values now and then; 0 for one that is not known.
         """
-        known = values != 0
-        both = np.concatenate([np.where(known, values, -np.inf), np.where(known, -values, -np.inf)])
-        asking = [self.asking[place] for place in (*index.tolist(), *(index + self.features).tolist())]
-        lengths = [len(nodes) for nodes in asking]
-        node = np.concatenate(asking)
-        other = (both.repeat(lengths) > self.threshold.take(node)) != grown.take(node)
-        return np.concatenate([ways, ways]).repeat(lengths)[other], node[other]
+        nodes: list[Places] = []
+        lengths: list[int] = []
+        for place, now, then in zip(index.tolist(), before.tolist(), after.tolist(), strict=True):
+            for at, one, other in ((place, now, then), (place + self.features, -now, -then)):
+                # Turned are those whose threshold is lower, which are the first ones.
+                limits = self.limits[at]
+                low = bisect_left(limits, one) if one else 0
+                high = bisect_left(limits, other) if other else 0
+                found = self.asking[at][low:high] if low < high else self.asking[at][high:low]
+                nodes.append(found)
+                lengths.append(len(found))
+        return ways.repeat(2).repeat(lengths), np.concatenate(nodes)
 
     def walk(self, nodes: Places, turned: Flags, steps: int, offset: Places | None = None) -> Places:
         """The nodes that some come to after a number of steps.
@@ -180,9 +195,9 @@ def _stored(
     return one, two, three, four, five, six, sizes
 
 
-def _grouped(asks: Places, count: int) -> tuple[Places, ...]:
-    """The inner nodes with each value of `asks`."""
-    order = np.argsort(asks, kind="stable")
+def _grouped(asks: Places, limit: F32, count: int) -> tuple[Places, ...]:
+    """The inner nodes with each value of `asks`, by rising threshold."""
+    order = np.lexsort((limit, asks))
     return tuple(np.split(order, np.searchsorted(asks[order], np.arange(1, count))))
 
 

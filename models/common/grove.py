@@ -4,8 +4,7 @@ Responsible for what their leaves hold: a boosted tree adds to one output, a lea
 distribution over all of them.  Outputs are the diseases, the severity classes and immediate attention.
 """
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,8 +15,7 @@ from models.common.shapley import Baseline, reach
 F64 = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Grown:
+class Grown(msgspec.Struct, frozen=True, gc=False):
     """What the trees say of one patient.
 
     `boosted` [C] are the margins of the boosted trees, `share` [C] is the mean of the forest's leaves;
@@ -74,27 +72,29 @@ class Grove:
 
     def _mean(self, leaves: Places) -> F32:
         """The mean distribution of leaves of the forest [..., trees], [..., C]."""
-        share = self._share.take(self._row.take(leaves), axis=0)
-        return np.asarray(np.add.reduce(share, axis=-2) / np.float32(self._forest))
+        share = np.add.reduce(self._share.take(self._row.take(leaves), axis=0), axis=-2)
+        share /= np.float32(self._forest)
+        return np.asarray(share)
 
     def otherwise(
-        self, grown: Grown, count: int, ways: Places, index: Places, values: F32
+        self, grown: Grown, count: int, ways: Places, index: Places, before: F32, after: F32
     ) -> tuple[F64, F32]:
         """Margins and shares [count, C] of the same patient with some features otherwise, in several ways.
 
-        `ways` says to which of them each feature belongs; a value of 0 is that of one not known any more.
+        `ways` says to which of them each feature belongs; a value of 0 is that of one that is not known.
         Only trees whose way passes a node that turns are walked again.
         """
         trees = self.trees
-        way, node = trees.flipped(grown.turned, ways, index, values)
+        way, node = trees.flipped(ways, index, before, after)
         flags, size = np.concatenate([grown.turned] * count), trees.inner + 1
         flags[way * size + node] ^= True
         tree = trees.tree.take(node)
-        at, (first, last) = grown.leaf.take(tree), trees.below.take(node, axis=1)
-        passed = (first <= at) & (at < last)
+        at = grown.leaf.take(tree)
+        passed = trees.below[0].take(node) <= at
+        passed &= at < trees.below[1].take(node)
         every = len(trees.roots)
         touched = np.zeros(count * every, dtype=np.bool_)
-        touched[way[passed] * every + tree[passed]] = True
+        touched[(way * every + tree)[passed]] = True
         place = touched.nonzero()[0]
         way = place // every
         tree = place - way * every
@@ -137,11 +137,10 @@ class Grove:
         boosted = found.leaf < len(self._output)
         add, spread = boosted.nonzero()[0], (~boosted).nonzero()[0]
         leaf = found.leaf.take(add)
-        place = np.zeros(self.width, dtype=np.intp)
-        place[asked] = np.arange(len(asked))
-        column = place.take(self._output.take(leaf))
+        # Numbers of outputs, each beside the weight of its place among those asked.
+        every = (self._output.take(leaf)[:, None] == asked) * weights[0]
         values = np.zeros((len(found.leaf), len(asked)))
-        values[add, column] = self._value.take(leaf) * weights[0].take(column)
+        values[add] = self._value.take(leaf)[:, None] * every
         rows = self._row.take(found.leaf.take(spread))
-        values[spread] = self._share[rows[:, None], asked] * (weights[1] / self._forest)
+        values[spread] = self._share.take(rows[:, None] * self.width + asked) * (weights[1] / self._forest)
         return found.shapley(values)

@@ -6,6 +6,7 @@ the margins can be made answerable for it.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,32 +37,59 @@ class Implied:
         attention = arrays["likelihood.attention"].astype(np.float64)
         return cls(np.clip(attention, LEAST, 1 - LEAST), float(arrays["likelihood.tempering"]))
 
+    @cached_property
+    def _needing(self) -> F32:
+        """The attention [D], as narrow as margins are."""
+        return self.attention.astype(np.float32)
+
+    @cached_property
+    def _columns(self) -> F32:
+        """Ones beside the attention [D, 2]."""
+        return np.stack([np.ones(len(self.attention), dtype=np.float32), self._needing], axis=1)
+
     def logit(self, margins: NDArray[np.floating]) -> F64:
         """The logit of the mean need [...] of diseases with some margins [..., D]."""
         need = _softmax(self.tempering * margins.astype(np.float64)) @ self.attention
         return np.asarray(np.log(need) - np.log1p(-need))
 
-    def pull(self, before: F32, after: F32) -> F64:
+    def pull(self, before: F32, after: F32, wanted: float | None = None) -> F64:
         """How much one unit of each disease's margin [D] moves the logit on the way between two margins.
 
         The mean gradient along the straight line (integrated gradients, Sundararajan et al. 2017), scaled so
-        that what the whole way adds is exactly the difference of the logits.
+        that what the whole way adds is exactly the difference of the logits (`wanted`, where it is known).
         """
-        tempered = np.float32(self.tempering) * before
-        change = np.float32(self.tempering) * (after - before)
-        share = _softmax(tempered + _WAY * change)
-        attention = self.attention.astype(np.float32)
-        need = (share @ attention)[:, None]
-        moved = (share * (attention - need) / (need * (1 - need))).mean(axis=0) * change
+        tempering = np.float32(self.tempering)
+        difference = after - before
+        change = tempering * difference
+        power = _WAY * change
+        power += tempering * before
+        power -= np.maximum.reduce(power, axis=1, keepdims=True)
+        np.exp(power, out=power)
+        # The mean over the points of share * (attention - need) / (need * (1 - need)), point by point
+        # a number for the share and one for its product with the attention.
+        ups: list[float] = []
+        downs: list[float] = []
+        for every, needing in (power @ self._columns).tolist():
+            need = needing / every
+            slope = 1 / (STEPS * every * need * (1 - need))
+            ups.append(slope)
+            downs.append(slope * need)
+        moved = np.array(ups, dtype=np.float32) @ power
+        moved *= self._needing
+        moved -= np.array(downs, dtype=np.float32) @ power
+        moved = (moved * change).astype(np.float64)
         # The slope is that of a curve taken at some points; what is missing goes to the diseases in
         # proportion to what they moved (where the curve is a step between the points: to their change).
-        size = np.abs(moved) + FAINT * np.abs(change)
-        total = float(size.sum(dtype=np.float64))
-        wanted = float(self.logit(after)) - float(self.logit(before))
-        missing = (wanted - float(moved.sum(dtype=np.float64))) / total if total > 0 else 0.0
-        difference = (after - before).astype(np.float64)
-        still = difference == 0
-        return np.asarray((moved + missing * size) / np.where(still, 1.0, difference) * ~still)
+        size = np.abs(change)
+        size *= np.float32(FAINT)
+        size = np.abs(moved) + size
+        total = float(np.add.reduce(size))
+        if wanted is None:
+            wanted = float(self.logit(after)) - float(self.logit(before))
+        missing = (wanted - float(np.add.reduce(moved))) / total if total > 0 else 0.0
+        moved += missing * size
+        # What does not change moves nothing.
+        return np.asarray(np.divide(moved, difference, out=np.zeros(len(moved)), where=change != 0))
 
 
 def _softmax(margins: NDArray[Any]) -> NDArray[Any]:

@@ -10,6 +10,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,14 +28,15 @@ SETTING_PLACE, COMPLAINT_PLACE = 3, 5
 """Places of the features "emergency or not" and "names a complaint" among those of the person."""
 
 
-@dataclass(frozen=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """What a chart says, as rows of the likelihood's tables: the item behind each, and what it adds.
 
     `said` [n, D] are rows of `Likelihood.table`, to be taken `scales` times; `items` [n] says what each is
-    from.  `measured` [m, D] is what the measurements of `measured_items` add.
+    from.  `measured` [m, D] is what the measurements of `measured_items` add.  `base` [D] is of a visitor of
+    whom nothing is known but whether it is an emergency.
     """
 
+    emergency: bool
     base: F32
     said: F32
     scales: F32
@@ -50,19 +52,18 @@ class Likelihood:
     `table` stacks, from the starts `at`: findings present and denied [V, D] each, risks said and denied
     [R, D], results positive and negative [K, D], sex [3, D] (male, unknown, female), pregnancy [3, D],
     naming a complaint [1, D], and the prior by setting and age band [2 (bands + 1), D] (last of each:
-    unknown age); after these a row for each ICD-10 category in `named`.  `mean`, `precision`, `offset`
-    and `least` [A, D] are of measurements' distances from normal (`against_average`), `usual` [D] the share
-    of each disease among visitors.
+    unknown age); after these a row for each ICD-10 category in `named`.  `distances` [A, 4 D] are mean,
+    precision, offset and least of measurements' distances from normal (`against_average`), `usual` [D] the
+    share of each disease among visitors.  `bases` [2, D] is what holds of a visitor of whom nothing is known,
+    in an emergency last.
     """
 
     table: F32
     at: dict[str, int]
     bands: int
-    mean: F32
-    precision: F32
-    offset: F32
-    least: F32
+    distances: F32
     usual: F32
+    bases: F32
     named: dict[str, int]
 
     @classmethod
@@ -86,7 +87,13 @@ class Likelihood:
             for category in row:
                 called[named[category] - rows, column] = NAMED
         table = np.concatenate([*parts.values(), called])
-        return cls(table, at, prior.shape[1], mean, precision, offset, least, usual, named)
+        bands = prior.shape[1]
+        unknown = table[at["sex"] + 1] + table[at["pregnant"] + 1]
+        bases = np.stack(
+            [table[at["prior"] + (setting + 1) * bands - 1] + unknown for setting in range(2)], axis=0
+        )
+        distances = np.concatenate([mean, precision, offset, least], axis=1)
+        return cls(table, at, bands, distances, usual, bases, named)
 
     def read(self, features: Features, places: "Places") -> Evidence:
         """The rows of the tables that a chart speaks of."""
@@ -147,7 +154,8 @@ class Likelihood:
         table = self.table
         distance = np.array(values[levels:taken], dtype=np.float32)[:, None]
         return Evidence(
-            table[unknown_age] + table[unknown_sex] + table[unknown_pregnancy],
+            features.emergency,
+            self.bases[int(features.emergency)],
             table.take(np.array(rows, dtype=np.intp), axis=0),
             np.array(scales, dtype=np.float32),
             np.array(items, dtype=np.intp),
@@ -175,37 +183,43 @@ class Likelihood:
         one = np.array(facts)[:, None]
         total = evidence.base + ((evidence.items != one) * evidence.scales) @ evidence.said
         total += (evidence.measured_items != one).astype(np.float32) @ evidence.measured
-        np.add.at(total, ways, instead.take(analytes, axis=0))
+        for way, analyte in zip(ways.tolist(), analytes.tolist(), strict=True):
+            total[way] += instead[analyte]
         return np.asarray(total)
 
     def at_distance(self, distance: float) -> F32:
         """What each analyte adds at some distance from normal [A, D]."""
-        count = len(self.mean)
+        count = len(self.distances)
         return self._distances(np.full((count, 1), distance, dtype=np.float32), np.arange(count))
 
     def _distances(self, distance: F32, analytes: list[int] | NDArray[np.intp]) -> F32:
         """What measurements at some distances from normal [m, 1] add [m, D]."""
-        mean, precision, offset, least = (
-            table[analytes] for table in (self.mean, self.precision, self.offset, self.least)
-        )
+        width = len(self.usual)
+        rows = self.distances.take(analytes, axis=0)
+        mean, precision, offset, least = (rows[:, at : at + width] for at in range(0, 4 * width, width))
         return against_average(distance, mean, precision, offset, least, self.usual)
 
-    def shares(self, evidence: Evidence, every: NDArray[np.intp], columns: NDArray[np.intp]) -> F32:
+    def shares(
+        self,
+        evidence: Evidence,
+        every: NDArray[np.intp],
+        columns: NDArray[np.intp],
+        pull: NDArray[np.float64] | None = None,
+    ) -> NDArray[np.float64]:
         """What each fact adds to some of the margins [facts, columns]; items are facts here.
 
-        `every` [facts, 1] are the numbers of the facts.
+        `every` [facts, 1] are the numbers of the facts.  With `pull` [D] a last column is what each adds to
+        something that the margins move by that much.
         """
-        said = ((evidence.items == every) * evidence.scales) @ evidence.said.take(columns, axis=1)
-        measured = (evidence.measured_items == every).astype(np.float32)
-        return np.asarray(said + measured @ evidence.measured.take(columns, axis=1))
-
-    def pulled(
-        self, evidence: Evidence, every: NDArray[np.intp], pull: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """What each fact adds [facts] to something that the margins move by `pull` [D]; as for `shares`."""
-        said = ((evidence.items == every) * evidence.scales) @ (evidence.said @ pull)
-        measured = (evidence.measured_items == every).astype(np.float32)
-        return np.asarray(said + measured @ (evidence.measured @ pull))
+        count, said = len(columns), len(evidence.items)
+        each = np.zeros((said + len(evidence.measured_items), count + (pull is not None)))
+        each[:said, :count] = evidence.said.take(columns, axis=1)
+        each[said:, :count] = evidence.measured.take(columns, axis=1)
+        if pull is not None:
+            each[:said, count] = evidence.said @ pull
+            each[said:, count] = evidence.measured @ pull
+        each[:said] *= evidence.scales[:, None]
+        return np.asarray((np.concatenate([evidence.items, evidence.measured_items]) == every) @ each)
 
 
 def against_average(distance: F32, mean: F32, precision: F32, offset: F32, least: F32, usual: F32) -> F32:
@@ -214,11 +228,17 @@ def against_average(distance: F32, mean: F32, precision: F32, offset: F32, least
     `distance` [m, 1] from normal; `mean`, `precision`, `offset` and `least` (the lowest a ratio goes) [m, D]
     of the diseases; the average visitor is the mixture of all diseases in their shares `usual` [D].
     """
-    gap = distance - mean
-    added = offset - 0.5 * gap * gap * precision
-    most = added.max(axis=1, keepdims=True, initial=-np.inf)
-    average = most + np.log(np.exp(added - most) @ usual)[:, None]
-    return np.asarray(np.minimum(np.maximum(added - average, least), TEXTBOOK_LIMIT))
+    # In place where it can be: most of the time would go to making room for what is used once.
+    added = distance - mean
+    half = added * -0.5
+    added *= half
+    added *= precision
+    added += offset
+    added -= np.maximum.reduce(added, axis=1, keepdims=True, initial=-np.inf)
+    np.exp(added, out=half)
+    added -= np.log(half @ usual)[:, None]
+    np.maximum(added, least, out=added)
+    return np.asarray(np.minimum(added, TEXTBOOK_LIMIT, out=added))
 
 
 _TABLES = ("present", "absent", "risk", "no_risk", "positive", "negative", "sex", "pregnant", "complaint")

@@ -6,6 +6,7 @@ knowledge; likelihood ratios of tests are turned into chances of a positive resu
 built.  Which test is already done or ordered is decided where orders are known.
 """
 
+import math
 from bisect import bisect_left
 from collections.abc import Sequence
 
@@ -39,11 +40,12 @@ class NextSteps:
         tests: tuple[str, ...],
     ) -> None:
         self._keys = schema.findings
-        self._above = schema.above
+        self._above = [frozenset(numbers) for numbers in schema.above]
         self._tests = tests
         # What a test shows is ordered, not asked for; small children are not asked how they feel.
         asked_from = arrays["knowledge.asked_from"].astype(np.float64)
         self._asked = np.flatnonzero(np.isfinite(asked_from))
+        self._numbers: list[int] = self._asked.tolist()
         self._asked_from = asked_from[self._asked]
         # Which tests tell which diseases apart, as the knowledge says.
         self._pairs: dict[int, list[tuple[int, int]]] = {}
@@ -70,70 +72,65 @@ class NextSteps:
         are kinds of one another only the most telling is asked for.
         """
         leading = order[:LEADING]
-        danger = np.array([diseases[number].immediate for number in leading.tolist()])
-        weight = disease[leading] * (1 + DANGER * danger)
-        weight = (weight / weight.sum()).astype(np.float32)
-        names = [diseases[number].id for number in leading.tolist()]
+        first = [diseases[number] for number in leading.tolist()]
+        weighed = [
+            probability * (1 + DANGER * one.immediate)
+            for probability, one in zip(disease.take(leading).tolist(), first, strict=True)
+        ]
+        every = sum(weighed)
+        weight = np.array([one / every for one in weighed], dtype=np.float32)
+        names = [one.id for one in first]
         known = self._known(features)
-        chance, test_chance = self._chance[leading].T, self._test_chance[leading].T
-        asks = information(chance, self._entropy[leading].T, weight)
+        chance = self._chance.take(leading, axis=0).T
+        test_chance = self._test_chance.take(leading, axis=0).T
+        asks = information(chance, self._entropy.take(leading, axis=0).T, weight)
         asks[known[self._asked]] = 0.0
         if features.age_years is not None:
             asks[self._asked_from > features.age_years] = 0.0
-        tests = information(test_chance, self._test_entropy[leading].T, weight)
+        tests = information(test_chance, self._test_entropy.take(leading, axis=0).T, weight)
         steps: list[NextStep] = []
-        for place in self._apart_in_kind(_top(asks, 4 * SHOWN["ask"]))[: SHOWN["ask"]]:
-            number = int(self._asked[place])
-            step = NextStep(
-                "ask",
-                self._keys[number],
-                self._labels[number],
-                float(asks[place]),
-                _apart(chance[place], weight, names),
-            )
-            steps.append(step)
-        places = {number: place for place, number in enumerate(leading.tolist())}
+        places = self._apart_in_kind(_top(asks, 4 * SHOWN["ask"]))[: SHOWN["ask"]]
+        for place, gain, apart in _telling(places, asks, chance, weight, names):
+            number = self._numbers[place]
+            steps.append(NextStep("ask", self._keys[number], self._labels[number], gain, apart))
+        at = {number: place for place, number in enumerate(leading.tolist())}
         for place in _top(tests, SHOWN["test"]):
-            pair, gain = self._told_apart(place, test_chance[place], weight, places)
-            steps.append(
-                NextStep(
-                    "test",
-                    self._tests[place],
-                    self._tests[place],
-                    float(tests[place]) if gain is None else gain,
-                    tuple([names[number] for number in pair]),
-                )
-            )
+            pair, told = self._told_apart(place, test_chance[place].tolist(), weight.tolist(), at)
+            name = self._tests[place]
+            gain = float(tests[place]) if told is None else told
+            steps.append(NextStep("test", name, name, gain, tuple([names[number] for number in pair])))
         return tuple(steps)
 
     def _told_apart(
-        self, test: int, chance: F32, weight: F32, places: dict[int, int]
+        self, test: int, chance: list[float], weight: list[float], at: dict[int, int]
     ) -> tuple[tuple[int, ...], float | None]:
         """The two leading diseases (places) that a test tells apart best, and how many bits it tells of them.
 
         Only pairs that the knowledge says the test separates; none when it says so of no two of them.
         """
         best: tuple[float, tuple[int, ...], float | None] = (0.0, (), None)
-        for first, second in self._pairs.get(test, ()):
-            if first in places and second in places:
-                pair = np.array([places[first], places[second]])
-                both = weight[pair]
-                shown = chance[pair]
-                told = float(information(shown[None], _entropy(shown)[None], both / both.sum())[0])
-                if told >= LEAST_GAIN and told * float(both.sum()) > best[0]:
-                    order = (int(pair[shown.argmax()]), int(pair[shown.argmin()]))
-                    best = (told * float(both.sum()), order, told)
+        for number, other in self._pairs.get(test, ()):
+            if number in at and other in at:
+                one, two = at[number], at[other]
+                both = weight[one] + weight[two]
+                share = weight[one] / both
+                mean = share * chance[one] + (1 - share) * chance[two]
+                told = _bits(mean) - share * _bits(chance[one]) - (1 - share) * _bits(chance[two])
+                if told >= LEAST_GAIN and told * both > best[0]:
+                    order = (one, two) if chance[one] >= chance[two] else (two, one)
+                    best = (told * both, order, told)
         return best[1], best[2]
 
     def _apart_in_kind(self, places: list[int]) -> list[int]:
         """Some places in `_asked`, without findings that are a kind of, or what is above, an earlier one."""
         kept: list[int] = []
+        numbers: list[int] = []
         for place in places:
-            number = int(self._asked[place])
-            others = [int(self._asked[other]) for other in kept]
-            related = any(number in self._above[other] or other in self._above[number] for other in others)
-            if not related:
+            number = self._numbers[place]
+            above = self._above[number]
+            if above.isdisjoint(numbers) and not any(number in self._above[other] for other in numbers):
                 kept.append(place)
+                numbers.append(number)
         return kept
 
     def _known(self, features: Features) -> NDArray[np.bool_]:
@@ -154,7 +151,18 @@ def information(chance: F32, entropy: F32, weight: F32) -> F32:
 def _entropy(chance: F32) -> F32:
     inside = np.minimum(np.maximum(chance, 1e-6), 1 - 1e-6)
     other = 1 - inside
-    return np.asarray(-(inside * np.log2(inside) + other * np.log2(other)))
+    found = np.log2(inside)
+    found *= inside
+    inside = np.log2(other)
+    inside *= other
+    found += inside
+    return np.negative(found, out=found)
+
+
+def _bits(chance: float) -> float:
+    """The entropy of one yes/no answer in bits."""
+    inside = min(max(chance, 1e-6), 1 - 1e-6)
+    return -(inside * math.log2(inside) + (1 - inside) * math.log2(1 - inside))
 
 
 def _top(gain: F32, count: int) -> list[int]:
@@ -164,8 +172,15 @@ def _top(gain: F32, count: int) -> list[int]:
     return found
 
 
-def _apart(chance: F32, weight: F32, names: Sequence[str]) -> tuple[str, ...]:
-    """The two diseases that an answer tells apart most, weighed by how probable they are."""
-    mean = chance @ weight
-    pull = weight * (chance - mean)
-    return (names[int(pull.argmax())], names[int(pull.argmin())])
+def _telling(
+    places: list[int], gain: F32, chance: F32, weight: F32, names: Sequence[str]
+) -> list[tuple[int, float, tuple[str, ...]]]:
+    """Some places with their gains and the two diseases that an answer tells apart most, weighed by how
+    probable they are."""
+    if not places:
+        return []
+    rows = chance.take(places, axis=0)
+    pull = weight * (rows - (rows @ weight)[:, None])
+    most, least = pull.argmax(axis=1).tolist(), pull.argmin(axis=1).tolist()
+    apart = [(names[high], names[low]) for high, low in zip(most, least, strict=True)]
+    return list(zip(places, gain.take(places).tolist(), apart, strict=True))

@@ -13,6 +13,7 @@ of them.  So the nodes that a chart moves are looked through instead of walking 
 from dataclasses import dataclass
 from math import factorial
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -76,8 +77,7 @@ class Baseline:
         return cls(turned, (nodes[:, -1] == inner).nonzero()[0], beyond[:-1], above)
 
 
-@dataclass(frozen=True)
-class Reached:
+class Reached(msgspec.Struct, frozen=True, gc=False):
     """Leaves that coalitions of facts reach, and what each asks of the facts.
 
     Attributes:
@@ -91,12 +91,10 @@ class Reached:
     def shapley(self, values: F64) -> F64:
         """Shapley values [P, C] of leaf values [M, C]; they sum to ``f(x) - f(baseline)``."""
         _, count, facts = self.sets.shape
-        needed, unwanted = self.sets
-        every = np.ones(facts)
-        sizes = (self.sets @ every).astype(np.intp)
+        sizes = (self.sets @ np.ones(facts)).astype(np.intp)
         shares = _SHARES.take(sizes[0] * _LONGEST + sizes[1], axis=1)
         # Nothing reaches a leaf that asks for a fact and for its absence.
-        shares *= (needed * unwanted) @ every == 0
+        shares *= np.einsum("mp,mp->m", *self.sets) == 0
         weighed = shares[:, :, None] * values
         return np.asarray(self.sets.reshape(2 * count, facts).T @ weighed.reshape(2 * count, -1))
 
@@ -115,17 +113,18 @@ def reach(
         facts: number of facts P.
     """
     moved = turned != rest.turned
-    first = [trees.nodes[a] for a, _ in wanted]
-    parts = [moved[at : trees.nodes[b]].nonzero()[0] + at for at, (_, b) in zip(first, wanted, strict=True)]
-    node = above = np.concatenate(parts)
+    bounds = [(int(trees.nodes[a]), int(trees.nodes[b])) for a, b in wanted]
+    node = above = np.concatenate([trees.numbers[a:b][moved[a:b]] for a, b in bounds])
     inner = trees.inner
-    while True:
+    # For now "no node" counts as moved: it ends the way up, and stays its own end.
+    moved[inner] = True
+    while len(above):
         above = rest.above.take(above)
         stays = moved.take(above)
-        stays |= above == inner
         node, above = node[stays], above[stays]
-        if (above == inner).all():
+        if not len(above) or np.minimum.reduce(above) == inner:
             break
+    moved[inner] = False
     leaves = np.concatenate([*[rest.leaf[a:b] for a, b in wanted], rest.beyond.take(node)])
     # One entry for every moved node on the way to one of the leaves.
     paths = trees.paths.take(leaves, axis=0).ravel()

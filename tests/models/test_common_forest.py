@@ -250,8 +250,9 @@ def test_nodes_flip_when_a_feature_is_otherwise(
     before = turned(found, known)
     ways = np.arange(len(changes), dtype=np.intp)
     index = np.array([feature for feature, _ in changes], dtype=np.intp)
+    own = np.array([known.get(feature, 0.0) for feature, _ in changes], dtype=np.float32)
     values = np.array([value for _, value in changes], dtype=np.float32)
-    way, node = found.flipped(before, ways, index, values) if changes else (ways, ways)
+    way, node = found.flipped(ways, index, own, values) if changes else (ways, ways)
     after = np.tile(before, (len(changes), 1))
     after[way, node] ^= True
     for number, (feature, value) in enumerate(changes):
