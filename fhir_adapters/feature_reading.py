@@ -22,6 +22,7 @@ from fhir_adapters.feature_values import (
     age_feature,
     duration_feature,
 )
+from fhir_adapters.series import said
 
 if TYPE_CHECKING:
     from fhir_adapters.features import FeatureReader
@@ -184,40 +185,48 @@ class Reading:
             if not self._current(newest, analyte.window_hours):
                 continue
             item = self._item(newest)
-            value = analyte.distance(newest.value, years, sex)
+            usual = analyte.normal(years, sex)
+            value = analyte.from_normal(newest.value, *usual)
             self.values[reader.at_values + number] = (value, item)
             self.values[reader.at_measured + number] = (1.0, item)
             place = reader.trends.get(number)
             if place is not None and newest.time is not None and len(series) > 1:
-                self._trend(place, analyte, series, value, newest.time, item)
+                self._trend(place, analyte, usual, series, value, newest.time, item)
 
     def _trend(
         self,
         place: int,
         analyte: AnalyteFeature,
+        usual: tuple[float, float],
         series: Sequence[Measurement],
         value: float,
         time: datetime,
         item: int,
     ) -> None:
-        """The change since the oldest value of the last 24 hours, and the newest before that in 7 days."""
-        reader, subject = self.reader, self.chart.subject
-        for older in reversed(series):
-            if older.time is None:
-                continue
-            gap = time - older.time
-            if TREND_GAP <= gap <= DAY:
-                change = value - analyte.distance(older.value, subject.age_years, subject.sex)
-                self.values[reader.at_trend_day + place] = (change or NOT_ZERO, item)
+        """The change since the oldest value of the last 24 hours, and the newest before that in 7 days.
+
+        Newest first, as a series is; one of years is looked through no further than that.
+        """
+        reader = self.reader
+
+        def note(feature: int, older: float) -> None:
+            change = value - analyte.from_normal(older, *usual)
+            self.values[feature + place] = (change or NOT_ZERO, item)
+
+        day: float | None = None
+        for position in range(1, len(series)):
+            then, older = said(series, position)
+            if then is None:
                 break
-        for older in series[1:]:
-            if older.time is None:
+            gap = time - then
+            if gap > DAY:
+                if gap <= WEEK:
+                    note(reader.at_trend_week, older)
                 break
-            gap = time - older.time
-            if DAY < gap <= WEEK:
-                change = value - analyte.distance(older.value, subject.age_years, subject.sex)
-                self.values[reader.at_trend_week + place] = (change or NOT_ZERO, item)
-                break
+            if gap >= TREND_GAP:
+                day = older
+        if day is not None:
+            note(reader.at_trend_day, day)
 
     def _person(self) -> None:
         reader, subject = self.reader, self.chart.subject

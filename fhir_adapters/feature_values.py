@@ -39,7 +39,10 @@ class AnalyteFeature(msgspec.Struct, frozen=True):
 
     def distance(self, value: float, years: float | None, sex: str) -> float:
         """Standard deviations from normal, limited to ±`LIMIT`, never exactly 0."""
-        normal, spread = self.normal(years, sex)
+        return self.from_normal(value, *self.normal(years, sex))
+
+    def from_normal(self, value: float, normal: float, spread: float) -> float:
+        """The same by what `normal` gave, for one who asks for several values."""
         if self.log:
             found = math.log(max(value, 1e-6) / normal) / math.log(spread)
         else:

@@ -121,6 +121,12 @@ class Series(Sequence[Measurement]):
             made = self._made[index] = self._make(self._rows[index])
         return made
 
+    def said(self, position: int) -> tuple[datetime | None, float]:
+        """Time and value of one measurement, without making it."""
+        entry = self._rows[position]
+        time, value, _, _ = entry[0] if isinstance(entry, list) else entry
+        return None if time is LONG_AGO else time, value
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Sequence) and tuple(self) == tuple(other)
 
@@ -155,6 +161,14 @@ class Series(Sequence[Measurement]):
             _comparator(group[0]),
             others,
         )
+
+
+def said(series: Sequence[Measurement], position: int) -> tuple[datetime | None, float]:
+    """Time and value of one measurement of a series, which is not made for that."""
+    if isinstance(series, Series):
+        return series.said(position)
+    one = series[position]
+    return one.time, one.value
 
 
 def _merged(rows: list[Row]) -> list[Row | list[Row]]:

@@ -14,12 +14,13 @@ import msgspec
 from fhir_adapters.chart import PatientChart, Problem
 from fhir_adapters.feature_reading import NO_DISEASE
 from hooks.errors import DataInvalid
+from hooks.families import Entry, entries
 from models.assessment import Assessment, Contribution, Prediction
 
 IMMEDIATE = "immediate-attention"
 """The target of contributions and counterfactuals that speak of no disease."""
 MOST_NAMED = 5
-"""Diseases named in the list; a conformal set of one more is named whole."""
+"""Entries named in the list; a conformal set of one more is named whole."""
 _MOST_LINED = 3
 _ILL = frozenset({"mild-disease", "acute-disease", "chronic-disease"})
 _ICD = "http://hl7.org/fhir/sid/icd-10"
@@ -71,14 +72,21 @@ class _File(msgspec.Struct, forbid_unknown_fields=True):
 class Differential(msgspec.Struct, frozen=True):
     """What is told of a differential.
 
-    `lined` are the leading diseases with their facts, `named` these and the ones that are only named,
-    `rest` the probability of all others together.  `alone` says whether it is worth a card of its own.
+    `lined` are the leading entries (diseases, or families of them) with their facts, `entries` these and
+    the ones that are only named, `rest` the probability of all others together.  `alone` says whether it is
+    worth a card of its own, `flat` that what is not named is more probable than anything that is.
     """
 
-    lined: tuple[Prediction, ...]
-    named: tuple[Prediction, ...]
+    lined: tuple[Entry, ...]
+    entries: tuple[Entry, ...]
     rest: float
     alone: bool
+    flat: bool
+
+    @property
+    def named(self) -> tuple[Prediction, ...]:
+        """The diseases of all entries, by falling probability."""
+        return tuple(sorted([one for entry in self.entries for one in entry.members], key=_by_probability))
 
 
 @cache
@@ -103,6 +111,8 @@ def read_table(text: str) -> Table:
         raise DataInvalid("differential.toml: an entry has no source")
     if min(limits.values()) <= 0 or max(known.leading, known.certain, known.named, known.lined) >= 1:
         raise DataInvalid("differential.toml, limit: every value is above 0, a probability below 1")
+    if not known.named <= known.lined <= known.leading:
+        raise DataInvalid("differential.toml, limit: named is at most lined, and lined at most leading")
     return Table(known, frozenset(file.well.diseases), frozenset(file.eponyms.words))
 
 
@@ -117,25 +127,31 @@ def differential_of(chart: PatientChart, assessment: Assessment) -> Differential
     if not common or assessment.severity == "no-disease":
         return None
     limits = table().limits
-    leading = common[0]
-    if leading.probability < limits.leading or leading.id in table().well:
+    found = entries(common, limits.named)
+    if not found or found[0].probability < limits.leading or found[0].leading.id in table().well:
         return None
+    leading = found[0]
     size = assessment.set_size
-    most = size if size == MOST_NAMED + 1 else MOST_NAMED
-    named = tuple([one for one in common[:most] if one.probability >= limits.named])
-    lined = tuple([one for one in named[:_MOST_LINED] if one.probability >= limits.lined])
-    rest = max(0.0, 1.0 - sum([one.probability for one in named]))
+    kept = found[: size if size == MOST_NAMED + 1 else MOST_NAMED]
+    rest = 1.0 - sum([entry.probability for entry in kept])
+    flat = rest > leading.probability
+    if flat:
+        # What is not to be missed stays, however improbable.
+        kept = tuple([e for e in kept if e.probability >= limits.lined or e.immediate >= limits.dangerous])
+        rest = 1.0 - sum([entry.probability for entry in kept])
+    lined = tuple([entry for entry in kept[:_MOST_LINED] if entry.probability >= limits.lined])
     telling = assessment.severity in _ILL or leading.probability >= limits.certain
-    alone = telling and has_complaint(chart) and not _is_made(leading, chart, assessment)
-    return Differential(lined, named, rest, alone)
+    made = any(_is_made(one, chart, assessment) for one in leading.members)
+    alone = telling and has_complaint(chart) and not made
+    return Differential(lined, kept, max(0.0, rest), alone, flat)
 
 
-def not_to_miss(differential: Differential) -> tuple[Prediction, ...]:
-    """The dangerous diseases of a list that a harmless one leads, likeliest first; empty otherwise."""
+def not_to_miss(differential: Differential) -> tuple[Entry, ...]:
+    """The dangerous entries of a list that a harmless one leads, likeliest first; empty otherwise."""
     least = table().limits.dangerous
-    if differential.named[0].immediate >= least:
+    if differential.entries[0].immediate >= least:
         return ()
-    return tuple([one for one in differential.named if one.immediate >= least])
+    return tuple([entry for entry in differential.entries if entry.immediate >= least])
 
 
 def has_complaint(chart: PatientChart) -> bool:
@@ -145,9 +161,9 @@ def has_complaint(chart: PatientChart) -> bool:
     )
 
 
-def _is_made(leading: Prediction, chart: PatientChart, assessment: Assessment) -> bool:
-    """Whether the record holds the leading diagnosis: of this encounter, or known while nothing is acute."""
-    categories = categories_of(leading)
+def _is_made(disease: Prediction, chart: PatientChart, assessment: Assessment) -> bool:
+    """Whether the record holds a diagnosis: of this encounter, or known while nothing is acute."""
+    categories = categories_of(disease)
     calm = assessment.severity != "acute-disease"
     return any(
         problem.status == "active"
@@ -193,6 +209,10 @@ def facts_behind(assessment: Assessment) -> int:
             if one.target != IMMEDIATE and one.fact.kind != "demographic" and abs(one.amount) >= least
         }
     )
+
+
+def _by_probability(prediction: Prediction) -> float:
+    return -prediction.probability
 
 
 def _by_weight(contribution: Contribution) -> float:

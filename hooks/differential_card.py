@@ -17,18 +17,21 @@ from hooks.differential import Differential, not_to_miss
 from hooks.differential_words import (
     Key,
     change_lines,
-    disease,
+    entry_name,
     footing,
     item,
+    members,
     percent,
     reasons,
     step_lines,
     unknown_lines,
 )
+from hooks.families import Entry
 from hooks.markdown import escape
 from hooks.override_reasons import override_reasons
 from hooks.priority import RANK
 from hooks.suggestions import action_title, answered, catalogue, order_suggestion
+from hooks.texts import Texts
 from models.assessment import NextStep
 
 
@@ -44,6 +47,8 @@ class Room(msgspec.Struct, frozen=True):
 _SECTION = Room(lined=2, changes=2, steps=3, drafts=2)
 _CARD = Room(lined=3, changes=3, steps=4, drafts=4)
 _MOST_CONSIDERED = 4
+# Characters of an entry: the longest family of the table with all its members, in either language.
+_LONGEST_ENTRY = 400
 
 
 class Section(msgspec.Struct, frozen=True):
@@ -73,23 +78,21 @@ def section(
         drafts: how many suggestions the card has room for.
         pressing: whether what the card asks for is asked for within hours.
     """
-    steps = _steps(context, taken, _SECTION.steps)
+    steps = _steps(context, differential, taken, _SECTION.steps)
     shown = set(said)
     dangerous = not_to_miss(differential) if pressing else ()
     if dangerous:
         # Beside an alarm the harmless leads the list only by being common: it must not calm anybody.
-        rest = [one for one in differential.named if one not in dangerous]
         differential = msgspec.structs.replace(
             differential,
             lined=(*dangerous, *[one for one in differential.lined if one not in dangerous]),
-            named=(*dangerous, *rest),
+            entries=(*dangerous, *[one for one in differential.entries if one not in dangerous]),
         )
-    blocks = [
-        _listed(context, differential, len(dangerous)),
-        *_reasons(context, differential, shown, _SECTION.lined, figures=False),
-        *_changes(context, shown, _SECTION.changes),
-        *_next(context, steps),
-    ]
+    blocks = [_listed(context, differential, len(dangerous))]
+    if not differential.flat:
+        blocks += _reasons(context, differential, shown, _SECTION.lined, figures=False)
+        blocks += _changes(context, shown, _SECTION.changes)
+        blocks += _next(context, steps)
     tests = [step.code for step in steps if step.kind == "test"]
     return Section(
         tuple(blocks),
@@ -111,20 +114,25 @@ def differential_card(
     """
     texts = context.texts
     assessment = context.assessment
-    steps = _steps(context, (), _CARD.steps)
+    steps = _steps(context, differential, (), _CARD.steps)
     shown = set(said)
-    parts = _reasons(context, differential, shown, _CARD.lined, figures=True)
-    named = _list(context, differential, skip=len(differential.lined))
-    if named:
+    flat = differential.flat
+    # A list in which nothing stands out is only a list: reasons would make a finding of it.
+    parts = [] if flat else _reasons(context, differential, shown, _CARD.lined, figures=True)
+    named = _list(context, differential, skip=0 if flat else len(differential.lined))
+    if flat:
+        parts.append(wording.bullets(named))
+    elif named:
         parts.append(wording.inline(texts["card.also"], named))
     overall = texts["card.severity"].format(severity=texts[f"severity.{assessment.severity}"])
     parts.append(f"{overall}. {footing(differential, context)}")
     if assessment.escalation.code == "precaution":
         parts.append(f"{texts['model.precaution']}.")
-    parts += _changes(context, shown, _CARD.changes)
+    if not flat:
+        parts += _changes(context, shown, _CARD.changes)
     parts += _next(context, steps)
     tests = [step.code for step in steps if step.kind == "test"]
-    leading = differential.named[0]
+    leading = differential.entries[0].leading
     considered = [
         action
         for action in dict.fromkeys(leading.recommend)
@@ -145,7 +153,7 @@ def differential_card(
         seed=context.seed,
         key="model:differential",
         summary=wording.extend_summary(
-            texts["differential.title"], [item(one, texts) for one in differential.named], SUMMARY_LIMIT
+            _title(differential, texts), [item(one, texts) for one in differential.entries], SUMMARY_LIMIT
         ),
         indicator="info",
         detail="\n\n".join(parts),
@@ -164,15 +172,23 @@ def _listed(context: CallContext, differential: Differential, dangerous: int) ->
     if dangerous:
         paragraph = f"**{texts['differential.not_to_miss']}:** {'; '.join(items[:dangerous])}. "
     return (
-        f"{paragraph}**{texts['differential.title']}:** {'; '.join(items[dangerous:])}. "
+        f"{paragraph}**{_title(differential, texts)}:** {'; '.join(items[dangerous:])}. "
         f"*{footing(differential, context)}*"
     )
 
 
+def _title(differential: Differential, texts: Texts) -> str:
+    """``Differential``, or that nothing in it stands out."""
+    return texts["differential.flat" if differential.flat else "differential.title"]
+
+
 def _list(context: CallContext, differential: Differential, *, skip: int = 0) -> list[str]:
-    """The diseases with their probabilities, and what is left for all others; finished Markdown."""
+    """The entries with their probabilities, and what is left for all others; finished Markdown."""
     texts = context.texts
-    found = [escape(item(one, texts)) for one in differential.named[skip:]]
+    found = [
+        escape(f"{item(one, texts)} {members(one, texts)}".rstrip(), _LONGEST_ENTRY)
+        for one in differential.entries[skip:]
+    ]
     if differential.rest >= 0.01:
         found.append(texts["differential.others"].format(percent=percent(differential.rest, texts)))
     return found
@@ -185,12 +201,14 @@ def _reasons(
     texts = context.texts
     lines: list[str] = []
     for one in differential.lined[:most]:
-        sentences = reasons(one.id, context, said, escape)
-        title = escape(disease(one, texts))
+        sentences = reasons(one.leading.id, context, said, escape)
+        title = escape(entry_name(one, texts))
+        within = ""
         if figures:
             title = f"{title} {percent(one.probability, texts)}"
+            within = f" {escape(members(one, texts), _LONGEST_ENTRY)}".rstrip()
         if sentences or figures:
-            lines.append(" ".join([f"**{title}**.", *[f"{sentence}." for sentence in sentences]]))
+            lines.append(" ".join([f"**{title}**{within}.", *[f"{sentence}." for sentence in sentences]]))
     return [wording.bullets(lines)] if lines else []
 
 
@@ -213,15 +231,24 @@ def _titled(title: str, lines: list[str]) -> list[str]:
     return [wording.section(title, wording.bullets(lines))]
 
 
-def _steps(context: CallContext, taken: Iterable[str], most: int) -> list[NextStep]:
-    """The most telling steps that no card asks for already and the record does not answer."""
+def _steps(
+    context: CallContext, differential: Differential, taken: Iterable[str], most: int
+) -> list[NextStep]:
+    """The most telling steps about what is named that no card asks for already and the record leaves open."""
     asked = set(taken)
+    named = {one.id: entry for entry in differential.entries for one in entry.members}
     ranked = sorted(context.assessment.next_steps, key=_by_gain)
     return [
         step
         for step in ranked
-        if step.kind == "ask" or not (step.code in asked or answered(step.code, context.chart))
+        if _worth_asking([named.get(name) for name in step.separates[:2]])
+        and (step.kind == "ask" or not (step.code in asked or answered(step.code, context.chart)))
     ][:most]
+
+
+def _worth_asking(pair: list[Entry | None]) -> bool:
+    """Whether both diseases are named, and not as one (what is done is then the same)."""
+    return None not in pair and (len(pair) < 2 or pair[0] is not pair[1])
 
 
 def _by_gain(step: NextStep) -> float:
@@ -234,7 +261,7 @@ def _drafts(
     """One-click drafts of tests.  None is recommended: that is for what the published rules ask for."""
     texts = context.texts
     orders = catalogue()
-    names = "; ".join([disease(one, texts, inside=True) for one in differential.lined[:2]])
+    names = "; ".join([entry_name(one, texts, inside=True) for one in differential.lined[:2]])
     found: list[Suggestion] = []
     for action in actions:
         orderable = orders.get(action)

@@ -14,6 +14,7 @@ from hooks import wording
 from hooks.context import CallContext
 from hooks.differential import IMMEDIATE, Differential, contributions_to, facts_behind, table
 from hooks.facts import distinct, saying_several
+from hooks.families import Entry
 from hooks.markdown import plain
 from hooks.suggestions import action_title
 from hooks.texts import Texts
@@ -57,11 +58,32 @@ def _disease(label: str, inside: bool) -> str:
     return wording.mid_sentence(name)
 
 
-def item(prediction: Prediction, texts: Texts) -> str:
-    """A disease in the list: ``pneumonia 62 %``."""
+def entry_name(entry: Entry, texts: Texts, *, inside: bool = False) -> str:
+    """The name of an entry: of its disease, or of the family."""
+    family = entry.family
+    if family is None:
+        return disease(entry.leading, texts, inside=inside)
+    return _disease(family.es if texts.language == "es" else family.en, inside)
+
+
+def item(entry: Entry, texts: Texts) -> str:
+    """An entry in the list: ``pneumonia 62 %``."""
     return texts["differential.item"].format(
-        name=disease(prediction, texts, inside=True), percent=percent(prediction.probability, texts)
+        name=entry_name(entry, texts, inside=True), percent=percent(entry.probability, texts)
     )
+
+
+def members(entry: Entry, texts: Texts) -> str:
+    """What a family holds: ``(unstable angina 17 %, myocardial infarction 13 %)``; empty for a disease."""
+    if entry.family is None:
+        return ""
+    items = [
+        texts["differential.item"].format(
+            name=disease(one, texts, inside=True), percent=percent(one.probability, texts)
+        )
+        for one in entry.members
+    ]
+    return f"({', '.join(items)})"
 
 
 def fact_words(fact: Fact, context: CallContext, *, bare: bool = False) -> str:
@@ -97,7 +119,7 @@ def reasons(target: str, context: CallContext, said: set[Key], finish: Finish = 
     supporting, opposing = contributions_to(target, context.assessment)
     found: list[str] = []
     facts = distinct([[one.fact for one in supporting]], several)[:MOST_FOR]
-    phrases = [_said(fact, context, said, finish) for fact in facts]
+    phrases = list(dict.fromkeys([_said(fact, context, said, finish) for fact in facts]))
     if len(phrases) > 1:
         phrases[0] = texts["differential.most"].format(fact=phrases[0])
     if phrases:
@@ -208,12 +230,14 @@ def step_lines(steps: Iterable[NextStep], context: CallContext, finish: Finish =
     for step in steps:
         pair = step.separates[:2]
         known = len(pair) == 2 and all(name in called for name in pair)
-        pairs.setdefault(pair if known else (), []).append(step)
+        reverse = pair[::-1]
+        pairs.setdefault(reverse if reverse in pairs else pair if known else (), []).append(step)
     lines: list[str] = []
     for pair, members in pairs.items():
         sentences: list[str] = []
         for kind in ("ask", "test"):
-            items = [finish(step_name(step, context)) for step in members if step.kind == kind]
+            names = [step_name(step, context) for step in members if step.kind == kind]
+            items = [finish(name) for name in dict.fromkeys(names)]
             if items:
                 sentences.append(texts[f"differential.{kind}"].format(items=wording.join(items, texts)))
         line = ". ".join(sentences)
@@ -245,9 +269,11 @@ def set_sentence(differential: Differential, assessment: Assessment, texts: Text
         return ""
     if size == 0:
         return texts["differential.set_none"]
-    first = differential.named[:size]
+    # As they are shown, which beside an alarm is not by probability.
+    first = [one for entry in differential.entries for one in entry.members][:size]
     falling = all(one.probability >= two.probability for one, two in itertools.pairwise(first))
-    if len(first) < size or not falling or not all(one.in_set for one in first):
+    plain = all(entry.family is None for entry in differential.entries)
+    if len(first) < size or not (plain and falling) or not all(one.in_set for one in first):
         key = "differential.set_among"
     else:
         key = "differential.set_one" if size == 1 else "differential.set_first"

@@ -17,7 +17,7 @@ from hooks.priority import RANK
 from hooks.suggestions import action_title, catalogue, order_suggestion, ordered_as, removal_suggestion
 from models.assessment import Fact, OrderConcern, Prediction
 from models.knowledge.drug_harms import packaged
-from models.order_guidance import GRAVE
+from models.order_guidance import is_grave
 
 HARM = "harmful-in-diagnosis"
 SEPARATING = "separating-test"
@@ -115,7 +115,7 @@ def _presses(concern: OrderConcern, context: CallContext) -> bool:
     """Whether a test is wanted within hours: always, unless it is only to tell harmless diseases apart."""
     if concern.kind != SEPARATING:
         return True
-    return any(item.immediate >= GRAVE for item in suspected(concern, context))
+    return any(is_grave(item) for item in suspected(concern, context))
 
 
 def why(concern: OrderConcern, context: CallContext) -> str:

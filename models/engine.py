@@ -14,6 +14,7 @@ from fhir_adapters.hpo import Ontology
 from models.assessment import Assessment, Contribution, Fact, Missing, RedFlag, Severity
 from models.bundle import Bundle
 from models.common.engine import CommonEngine, Differential
+from models.knowledge import drug_harms
 from models.order_guidance import OrderGuidance
 from models.policy import EngineVote, PolicySettings, RuleResults, decide
 from models.recommendations import recommend
@@ -105,7 +106,7 @@ class Engine:
             complaints=ComplaintRisk.load(ontology),
             severity=SeverityRules.load(),
             immediate=ImmediateModel(Weights.load(), ScoreRisk.load(), analytes),
-            knowledge_id=f"rules-{VERSION}+sha256.{tables.digest()}",
+            knowledge_id=f"rules-{VERSION}+sha256.{tables.digest(drug_harms.PACKAGED)}",
             common=common,
             model_id=MODEL_ID if bundle is None else bundle.id,
         )

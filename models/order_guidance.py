@@ -2,12 +2,14 @@
 
 Responsible for two questions: does a drafted drug do harm in a leading disease, and which test, neither
 drafted nor answered, would tell the leading diseases apart best.  Which drug harms in which disease is
-data (`models.knowledge.drug_harms`), how much a test tells is worked out by the common-disease engine.
+data (`models.knowledge.drug_harms`), from which probability it counts too (``order_guidance.toml``); how much
+a test tells is worked out by the common-disease engine.
 Pure; what the record itself says against an order is in `models.rules.order_rules`.
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from functools import cache
+from typing import Any, Literal
 
 import msgspec
 
@@ -15,38 +17,77 @@ from fhir_adapters.chart import Order, PatientChart
 from models.assessment import Assessment, Fact, NextStep, OrderConcern, Prediction, Urgency
 from models.knowledge.drug_harms import DrugHarm, packaged
 from models.policy import URGENCY_RANK
+from models.rules import tables
 from models.rules.actions import Actions
+from models.rules.errors import RulesInvalid
 from models.rules.matching import Hits
 from models.rules.order_rules import OrderRules
 
-# All grade C: estimates of this project.
-LEADING = 0.15
-"""A disease at least this probable is a leading one."""
-GRAVE_LEADING = 0.05
-"""... or this, when missing it is dangerous; then the warning is at most ``urgent``."""
-GRAVE = 0.3
-"""Chance of needing attention within minutes from which missing a disease is dangerous."""
-LEAST_GAIN = 0.05
-"""Bits a test must be expected to tell about the disease before it is worth proposing an order."""
-CLEAR_GAIN, STRONG_GAIN = 0.15, 0.4
-"""Bits from which a test separates clearly, and strongly (1 bit settles an even choice of two)."""
+FILE = "order_guidance.toml"
 MOST_FACTS = 3
 
 SEPARATING = "separating-test"
 SEPARATING_SOURCE = "grade C: expected information from the disease knowledge; estimate of this project"
 
 
+class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The limits of ``order_guidance.toml``; probabilities 0 to 1, gains in bits."""
+
+    source: str
+    leading: float
+    grave_leading: float
+    grave: float
+    contender: float
+    least_gain: float
+    clear_gain: float
+    strong_gain: float
+
+
+@cache
+def limits() -> Limits:
+    """The packaged limits, read once per process; raises `models.rules.errors.RulesInvalid`."""
+    return read_limits(tables.read_toml(FILE))
+
+
+def read_limits(content: dict[str, Any]) -> Limits:
+    """Check the content of an ``order_guidance.toml``; raises `models.rules.errors.RulesInvalid`."""
+    try:
+        found = msgspec.convert(content, Limits)
+    except msgspec.ValidationError as problem:
+        raise RulesInvalid(FILE, "file", str(problem)) from problem
+    if not 0 < found.grave_leading <= found.contender <= found.leading < 1 or not 0 < found.grave < 1:
+        raise RulesInvalid(FILE, "leading", "0 < grave_leading <= contender <= leading < 1, 0 < grave < 1")
+    if not 0 < found.least_gain <= found.clear_gain <= found.strong_gain:
+        raise RulesInvalid(FILE, "least_gain", "0 < least_gain <= clear_gain <= strong_gain")
+    if not found.source:
+        raise RulesInvalid(FILE, "source", "is missing")
+    return found
+
+
 def strength(gain: float) -> Literal["some", "clear", "strong"]:
     """How much a test tells, in words; `gain` in bits."""
-    if gain >= STRONG_GAIN:
+    if gain >= limits().strong_gain:
         return "strong"
-    return "clear" if gain >= CLEAR_GAIN else "some"
+    return "clear" if gain >= limits().clear_gain else "some"
+
+
+def is_grave(prediction: Prediction) -> bool:
+    """Whether missing the disease is dangerous."""
+    return prediction.immediate >= limits().grave
 
 
 def is_leading(prediction: Prediction) -> bool:
     """Whether a disease is probable enough, or grave and possible enough, to speak against a drug."""
-    least = GRAVE_LEADING if prediction.immediate >= GRAVE else LEADING
+    least = limits().grave_leading if is_grave(prediction) else limits().leading
     return prediction.probability >= least
+
+
+def worth_telling_apart(predictions: Sequence[Prediction]) -> bool:
+    """Whether a test between these diseases is worth an order: one leads, and every one is a contender."""
+    known = limits()
+    return any(is_leading(one) for one in predictions) and all(
+        one.probability >= (known.grave_leading if is_grave(one) else known.contender) for one in predictions
+    )
 
 
 class OrderGuidance:
@@ -144,12 +185,13 @@ class OrderGuidance:
         A test whose result is there, or that a rule speaks against, gives way to the next best; one that
         is drafted or on order already says it all.
         """
-        listed = {item.id for item in assessment.common}
+        listed = {item.id: item for item in assessment.common}
         placed = {order.reference for order in chart.orders}
         for step in sorted(assessment.next_steps, key=_by_gain):
-            if step.kind != "test" or not listed.issuperset(step.separates) or len(step.separates) < 2:
+            pair = [listed[name] for name in step.separates[:2] if name in listed]
+            if step.kind != "test" or len(pair) < 2 or not worth_telling_apart(pair):
                 continue
-            if step.gain < LEAST_GAIN:
+            if step.gain < limits().least_gain:
                 return None
             action = self._actions.by_id.get(step.code)
             if action is None or not action.kind.startswith("order-"):
@@ -189,7 +231,7 @@ def _fits(harm: DrugHarm, chart: PatientChart) -> bool:
 
 def _urgency(harm: DrugHarm, suspected: list[Prediction]) -> Urgency:
     """The row's urgency, at most ``urgent`` while the disease is a remote possibility."""
-    if harm.urgency == "immediate" and suspected[0].probability < LEADING:
+    if harm.urgency == "immediate" and suspected[0].probability < limits().leading:
         return "urgent"
     return harm.urgency
 

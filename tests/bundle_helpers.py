@@ -90,10 +90,14 @@ def tiny_arrays(schema: FeatureSchema, diseases: int = 3) -> dict[str, NDArray[A
         "mean": np.zeros((len(schema.analytes), diseases), single),
         "precision": np.ones((len(schema.analytes), diseases), single),
         "offset": np.zeros((len(schema.analytes), diseases), single),
+        "least": np.full((len(schema.analytes), diseases), -4.0, single),
         "prior": np.zeros((2, len(schema.age_bands) + 1, diseases), single),
         "sex": np.zeros((3, diseases), single),
         "pregnant": np.zeros((3, diseases), single),
         "complaint": np.zeros((1, diseases), single),
+        "usual": np.full(diseases, 1 / diseases, single),
+        "attention": np.linspace(0.1, 0.9, diseases, dtype=single),
+        "tempering": np.array(0.7, single),
     }
     # One inner node on feature 0, then its two leaves.
     tree: dict[str, NDArray[Any]] = {
@@ -121,7 +125,8 @@ def tiny_arrays(schema: FeatureSchema, diseases: int = 3) -> dict[str, NDArray[A
         "knowledge.chance": np.linspace(0.1, 0.9, len(schema.findings) * diseases, dtype=single).reshape(
             -1, diseases
         ),
-        "knowledge.askable": np.ones(len(schema.findings), bool),
+        "knowledge.asked_from": np.zeros(len(schema.findings), single),
+        "knowledge.test_pairs": np.array([[0, 0, 2]], np.int32),
         "knowledge.labels": np.array(schema.findings),
         "knowledge.test": np.full((1, diseases), 0.5, single),
         "knowledge.test_names": np.array(["blood-cultures"]),
@@ -141,7 +146,7 @@ def tiny_stack(diseases: int = 3) -> dict[str, Any]:
         "severity": [1.0, 0.0, 0.0, 0.0],
         "severity_bias": [0.0] * SEVERITIES,
         "severity_temperature": 1.0,
-        "immediate": [1.0, 0.0, 0.0, 0.0],
+        "immediate": [1.0, 0.0, 0.0, 0.0, 0.1],
         "immediate_bias": 0.0,
         "set_threshold": 0.05,
         "coverage": 0.9,

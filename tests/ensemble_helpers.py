@@ -1,4 +1,4 @@
-"""A tiny trained ensemble that the tests of training and serving share: every disease, 1,200 patients.
+"""A tiny trained ensemble that the tests of training and serving share: every disease, 1,000 patients.
 
 Its figures mean little; its parts are those of the shipped bundle.  It is trained once in a test run:
 the workers of pytest-xdist find it in a file.
@@ -39,7 +39,7 @@ from training.simulation.population import Patients
 from training.simulation.recording import Recorded
 
 CONFIG = EnsembleConfig(
-    patients=1200,
+    patients=1000,
     folds=2,
     threads=1,
     boosted=BoostedConfig(rounds=1, depth=3, severity_rounds=3, immediate_rounds=4),
@@ -112,7 +112,7 @@ def _train() -> Tiny:
         cohort.take(first), cohort.take(second), cohort.take(third), rules, np.full(len(third), np.nan)
     )
     with warnings.catch_warnings():
-        # With 333 diseases and so few patients some disease has one patient only.
+        # With 334 diseases and so few patients some disease has one patient only.
         warnings.filterwarnings("ignore", "The least populated class", UserWarning)
         trained = train(world.tables, world.reader, data, CONFIG, lambda _: None)
     diseases, stack, arrays = bundle_parts(world.knowledge, world.tables, trained, CONFIG.coverage)

@@ -28,7 +28,7 @@ def train(
     patients: Annotated[
         int | None,
         typer.Option(
-            "--patients", "-n", min=0, help="Simulated patients (default: 112,000); 0: datasets only."
+            "--patients", "-n", min=0, help="Simulated patients (default: 120,000); 0: datasets only."
         ),
     ] = None,
     seed: Annotated[

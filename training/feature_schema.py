@@ -24,11 +24,12 @@ def build_schema(knowledge: Knowledge, ontology: Ontology) -> FeatureSchema:
     keys = [row.key for row in knowledge.findings]
     number = {key: place for place, key in enumerate(keys)}
     parents = {row.key: row.parent for row in knowledge.findings}
+    cut = knowledge.unrelated
 
     def above(key: str) -> set[str]:
         found: set[str] = set()
         if key.startswith("HP:"):
-            found |= {term for term in ontology.ancestors(key) if term in number}
+            found |= {term for term in ontology.ancestors(key) if term in number and (key, term) not in cut}
         parent = parents[key]
         if parent:
             found |= {parent} | above(parent)

@@ -22,8 +22,8 @@ LEAST_PUSH = 0.4
 LEAST_CHANGE = 0.005
 """Change of the probability that no reader would see: it is shown in percent."""
 CHANGEABLE = ("measurement", "finding")
-AS_NORMAL = 1e-4
-"""A measurement at the normal of the patient's age; exactly 0 would mean that it was not taken."""
+SCORE = "{score}"
+"""Unit (UCUM annotation) of what puts a number to a complaint, such as pain: one does not change alone."""
 
 
 def counterfactuals(
@@ -41,15 +41,19 @@ def counterfactuals(
     """
     name = engine.diseases[disease].id
     before = float(outcome.disease[disease])
-    found: list[Counterfactual] = []
+    asked: list[int] = []
     for row in np.argsort(-amounts, kind="stable")[:TRIED].tolist():
         fact = facts[row]
-        if amounts[row] < LEAST_PUSH or len(found) == MOST:
-            break
-        if fact.kind not in CHANGEABLE or fact.state != "present":
-            continue
-        after = float(engine.ensemble.otherwise(outcome, row, AS_NORMAL)[disease])
-        if abs(after - before) < LEAST_CHANGE:
+        changeable = fact.kind in CHANGEABLE and fact.state == "present" and fact.unit != SCORE
+        if changeable and amounts[row] >= LEAST_PUSH:
+            asked.append(row)
+    if not asked:
+        return ()
+    found: list[Counterfactual] = []
+    afters = engine.ensemble.otherwise(outcome, asked)[:, disease].tolist()
+    for row, after in zip(asked, afters, strict=True):
+        fact = facts[row]
+        if abs(after - before) < LEAST_CHANGE or len(found) == MOST:
             continue
         value = _normal(engine, chart, fact) if fact.kind == "measurement" else None
         state: Literal["unknown"] | None = None if value is not None else "unknown"
@@ -58,7 +62,7 @@ def counterfactuals(
 
 
 def _normal(engine: "CommonEngine", chart: PatientChart, fact: Fact) -> float | None:
-    for analyte in engine.reader.schema.analytes:
-        if analyte.loinc == fact.code:
-            return analyte.normal(chart.subject.age_years, chart.subject.sex)[0]
-    return None
+    number = engine.reader.analytes.get(fact.code)
+    if number is None:
+        return None
+    return engine.reader.schema.analytes[number].normal(chart.subject.age_years, chart.subject.sex)[0]

@@ -5,7 +5,7 @@ with their sources, whether the chart resembles anything known.  Pure and determ
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
+from operator import methodcaller
 from typing import Any
 
 import msgspec
@@ -89,10 +89,12 @@ class CommonEngine:
         mix = np.array([disease.severity for disease in diseases])
         categories = [tuple(dict.fromkeys((d.icd10, d.icd10cm[:3]))) for d in diseases]
         self.ensemble = Ensemble(arrays, msgspec.convert(stack, Stack), places, mix, categories)
-        self._chance = arrays["knowledge.chance"].astype(np.float32)
-        self._next_steps = NextSteps(schema, self._chance, arrays, stack_tests(arrays))
+        chance = arrays["knowledge.chance"].astype(np.float32, order="C")
+        self._explains = explaining(chance)
+        self._next_steps = NextSteps(schema, chance, arrays, stack_tests(arrays))
         self._analytes = analytes
         self._quantiles = np.array(self.ensemble.stack.similarity)
+        self._levels = np.linspace(0, 1, len(self._quantiles))
 
     def assess(self, chart: PatientChart, rules_logit: float) -> Differential:
         """Assess one chart; `rules_logit` is the published rules' logit of immediate attention."""
@@ -101,14 +103,14 @@ class CommonEngine:
         order = np.argsort(-outcome.disease, kind="stable")
         stack = self.ensemble.stack
         in_set = outcome.disease >= stack.set_threshold
-        size = int(in_set.sum())
+        size = int(np.count_nonzero(in_set))
         listed = self._listed(outcome, order, in_set)
         shown = listed[:EXPLAINED]
         facts, owner = self._facts(features)
         grouped = _regroup(outcome, owner)
         amounts, baseline = self.ensemble.explain(grouped, len(facts), shown, immediate=True)
         predictions = self._predictions(outcome, listed, in_set, baseline.tolist())
-        similarity = self._similarity(features, outcome)
+        similarity = self._similarity(features, outcome, order)
         return Differential(
             predictions=predictions,
             other_probability=max(0.0, 1.0 - sum([item.probability for item in predictions])),
@@ -128,7 +130,7 @@ class CommonEngine:
         self, outcome: Outcome, order: NDArray[np.intp], in_set: NDArray[np.bool_]
     ) -> NDArray[np.intp]:
         probability = outcome.disease[order]
-        wanted = int(((probability >= LISTED_PROBABILITY) | in_set[order]).sum())
+        wanted = int(np.count_nonzero((probability >= LISTED_PROBABILITY) | in_set[order]))
         return order[: min(max(wanted, LISTED_AT_LEAST), LISTED_AT_MOST)]
 
     def _predictions(
@@ -166,18 +168,18 @@ class CommonEngine:
             )
         return tuple(found)
 
-    def _facts(self, features: Features) -> tuple[list[Fact], NDArray[np.int32]]:
+    def _facts(self, features: Features) -> tuple[list[Fact], NDArray[np.intp]]:
         """The clinical facts, and the fact of each item: what one resource says is one fact.
 
         What it denies is a fact beside what it says, and of an encounter every reason is one of its own.
         """
         facts: list[Fact] = []
-        owner = np.empty(len(features.items), dtype=np.int32)
+        owner = np.empty(len(features.items), dtype=np.intp)
         known: dict[tuple[str, ...], int] = {}
         for number, item in enumerate(features.items):
             fact = self._fact(item, features)
             if fact.sources and fact.kind in ("finding", "problem"):
-                reason = any(source.startswith("Encounter/") for source in fact.sources)
+                reason = any(map(_of_encounter, fact.sources))
                 key = (fact.state, fact.label if reason else "", *fact.sources)
                 held = known.get(key)
                 if held is not None:
@@ -212,19 +214,38 @@ class CommonEngine:
             found += [Contribution(target, facts[row], column[row]) for row in order if column[row] != 0.0]
         return tuple(found)
 
-    def _similarity(self, features: Features, outcome: Outcome) -> float:
-        """How well the differential explains what is present, as a share of known patients explained worse.
+    def _similarity(self, features: Features, outcome: Outcome, order: NDArray[np.intp]) -> float:
+        """How well one of the leading diseases explains what is present, as a share of known patients whom
+        none explains as well.
 
         Drawn to a root so that 0.2 (the policy's default threshold) is reached by 2 % of known patients.
         """
         present = [stated.finding for stated in features.stated if stated.value > 0]
         if not present:
             return 1.0
-        value = float((self._chance[present] @ outcome.disease).mean())
-        share = float(np.interp(value, self._quantiles, np.linspace(0, 1, len(self._quantiles))))
+        value = float(explained(self._explains, present, order[:EXPLAINERS]))
+        share = float(np.interp(value, self._quantiles, self._levels))
         return float(share**SIMILARITY_POWER)
 
 
+EXPLAINERS = 10
+"""Leading diseases of which one should explain what is present."""
+HARDLY = 0.003
+"""Chance under which a finding is no better explained by one disease than by another."""
+
+
+def explaining(chance: NDArray[np.floating]) -> NDArray[np.float32]:
+    """What `explained` adds up: logarithms of P(finding | disease) [V, D], no lower than that of `HARDLY`."""
+    return np.asarray(np.log(np.maximum(chance, HARDLY)), dtype=np.float32)
+
+
+def explained(explains: NDArray[np.float32], present: Sequence[int], leading: NDArray[np.intp]) -> np.float32:
+    """The mean log chance of what is present in the disease of `leading` that explains it best."""
+    chances = explains.take(present, axis=0).take(leading, axis=1)
+    return np.float32(chances.mean(axis=0).max())
+
+
+_of_encounter = methodcaller("startswith", "Encounter/")
 SIMILARITY_POWER = float(np.log(0.2) / np.log(0.02))
 
 
@@ -233,17 +254,19 @@ def stack_tests(arrays: Arrays) -> tuple[str, ...]:
     return tuple(str(name) for name in arrays["knowledge.test_names"])
 
 
-def _regroup(outcome: Outcome, owner: NDArray[np.int32]) -> Outcome:
+def _regroup(outcome: Outcome, owner: NDArray[np.intp]) -> Outcome:
     """The outcome with features and evidence owned by facts instead of items."""
     if not len(owner):
         return outcome
     evidence = outcome.evidence
-    return replace(
+    # Of what no item owns (-1) the owner is none too.
+    by_item = np.append(owner, -1)
+    return msgspec.structs.replace(
         outcome,
-        owner=np.where(outcome.owner >= 0, owner[outcome.owner], -1).astype(np.int32),
-        evidence=replace(
+        owner=by_item.take(outcome.owner, mode="wrap"),
+        evidence=msgspec.structs.replace(
             evidence,
-            items=owner[evidence.items].astype(np.intp),
-            measured_items=owner[evidence.measured_items].astype(np.intp),
+            items=owner.take(evidence.items),
+            measured_items=owner.take(evidence.measured_items),
         ),
     )

@@ -1,219 +1,233 @@
-"""Decision trees as flat arrays: where a patient ends in each, and exact Shapley values against a baseline.
+"""Decision trees as flat arrays: where a patient ends in each of them, all at once.
 
 Serves boosted trees and random forests alike.  A node sends ``value <= threshold`` to the left, and a
 value of exactly 0 (nothing known) the way `zero_left` says.  Which vectors the leaves hold is the
-caller's business.  Training formats are converted in `training.export`.
-
-The Shapley values are of the game "which facts of the chart are known": a player is one fact with all
-its features, a coalition sees those facts and the baseline otherwise.  For one baseline the value of a
-tree decomposes over its leaves, and the share of a fact in a leaf has a closed form (interventional
-SHAP: Lundberg et al. 2020, Nat Mach Intell 2:56-67; Janzing et al. 2020), so no sampling is needed.
+caller's business, explaining is `shapley`'s.  Training formats are converted in `training.export`.
 """
 
+from array import array
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import factorial
 
 import numpy as np
 from numpy.typing import NDArray
 
 F32 = NDArray[np.float32]
-I32 = NDArray[np.int32]
-U64 = NDArray[np.uint64]
-_LONGEST = 64
-
-
-def _shares() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Shares of a leaf's value: for a fact it needs (with a such, b unwanted), and one it must not see."""
-    needs, spoils = np.zeros((_LONGEST, _LONGEST)), np.zeros((_LONGEST, _LONGEST))
-    for a in range(_LONGEST):
-        for b in range(_LONGEST - a):
-            total = factorial(a + b)
-            if a:
-                needs[a, b] = factorial(a - 1) * factorial(b) / total
-            if b:
-                spoils[a, b] = factorial(a) * factorial(b - 1) / total
-    return needs, spoils
-
-
-_NEEDS, _SPOILS = _shares()
+Flags = NDArray[np.bool_]
+# The type numpy indexes with: any other it would turn into this one at every call.
+Places = NDArray[np.intp]
 
 
 @dataclass(frozen=True)
 class Trees:
-    """T trees over N nodes.  A leaf's children are itself; `roots` [T], all others [N].
+    """T trees over N nodes: I inner ones, then L leaves, both tree by tree.
 
-    Nodes are numbered by the feature they ask (leaves last): those of feature f are
-    ``starts[f]:starts[f + 1]``, so that only what a chart speaks of is compared.
+    Every question is put as one: a node is *turned* when ``signed[asks] > threshold``, where `signed`
+    holds each of F features twice, as it is and negated, and minus infinity where nothing is known.  So
+    a feature that nobody knows turns no node, whichever way that sends the unknown, and all nodes are
+    asked in one comparison.
+
+    Attributes:
+        roots: [T].
+        asks, threshold: of the inner nodes [I]; ``asks % F`` is the feature.
+        onward: [2 N], ``onward[2 n]`` follows node n when it is still, ``onward[2 n + 1]`` when turned.
+            Leaves follow themselves.  Half as wide as an index: walking waits for memory.
+        nodes: the first inner node of each tree, and I [T + 1].
+        leaves: the first leaf of each tree, and L [T + 1]; in a tree from still to turned.
+        tree: the tree of each inner node [I].
+        numbers: those of the inner nodes, in order [I].
+        below: [2, I], the leaves below each inner node are those from ``below[0]`` to before ``below[1]``.
+        paths: the inner nodes on the way to each leaf [L, depth], I where there are no more.
+        turns: whether that way follows the turned node [L, depth].
+        asking: the inner nodes with each value of `asks` by rising threshold, 2 F arrays.
+        limits: their thresholds.
     """
 
-    roots: I32
-    starts: I32
+    roots: Places
+    asks: Places
     threshold: F32
-    left: I32
-    right: I32
-    still: I32
-    depth: int
+    onward: NDArray[np.int32]
+    nodes: Places
+    leaves: Places
+    tree: Places
+    numbers: Places
+    below: Places
+    paths: Places
+    turns: Flags
+    asking: tuple[Places, ...]
+    limits: "tuple[array[float], ...]"
+
+    @property
+    def features(self) -> int:
+        """F."""
+        return len(self.asking) // 2
+
+    @property
+    def inner(self) -> int:
+        """I, which is also the number of the first leaf."""
+        return len(self.asks)
+
+    @property
+    def depth(self) -> int:
+        """Steps after which every tree is at a leaf."""
+        return int(self.paths.shape[1])
 
     @classmethod
-    def of(cls, arrays: dict[str, NDArray[np.generic]], name: str) -> "Trees":
-        """The trees stored under ``<name>.*``."""
+    def of(
+        cls, arrays: dict[str, NDArray[np.generic]], names: Sequence[str]
+    ) -> tuple["Trees", tuple[Places, ...]]:
+        """The trees stored under each ``<name>.*`` put together, and the new number of each stored node.
 
-        def get(field: str) -> NDArray[np.generic]:
-            return arrays[f"{name}.{field}"]
-
-        left, right = get("left").astype(np.int32), get("right").astype(np.int32)
-        return cls(
-            get("roots").astype(np.int32),
-            get("starts").astype(np.int32),
-            get("threshold").astype(np.float32),
-            left,
-            right,
-            np.where(get("zero_left").astype(bool), left, right).astype(np.int32),
-            int(get("depth")),
-        )
-
-    def with_others(self, others: "Trees") -> tuple["Trees", I32, I32]:
-        """Both sets of trees over one numbering of nodes, and the new number of each of their nodes.
-
-        Walking them together costs little more than walking the larger set alone.
+        Asking them together costs little more than asking the largest set alone.
         """
-        features = len(self.starts) - 1
-        asked = np.concatenate([_asked(self, features), _asked(others, features)])
-        order = np.argsort(asked, kind="stable")
-        place = np.empty(len(order), dtype=np.int32)
-        place[order] = np.arange(len(order), dtype=np.int32)
-        mine, theirs = place[: len(self.left)], place[len(self.left) :]
-
-        def joined(one: I32, other: I32) -> I32:
-            return np.concatenate([mine[one], theirs[other]])[order]
-
-        both = Trees(
-            np.concatenate([mine[self.roots], theirs[others.roots]]),
-            np.searchsorted(asked[order], np.arange(features + 1)).astype(np.int32),
-            np.concatenate([self.threshold, others.threshold])[order],
-            joined(self.left, others.left),
-            joined(self.right, others.right),
-            joined(self.still, others.still),
-            max(self.depth, others.depth),
+        left, right, roots, feature, zero_left, threshold, sizes = _stored(arrays, names)
+        features = len(arrays[f"{names[0]}.starts"]) - 1
+        depth = max(int(arrays[f"{name}.depth"]) for name in names)
+        found = _Levels(roots, np.where(zero_left, left, right), np.where(zero_left, right, left), depth)
+        inner, order = found.inner, np.argsort(found.leaf_keys, kind="stable")
+        every = np.arange(len(roots) + 1) << depth
+        leaves, keys = found.leaves[order], found.leaf_keys[order]
+        nodes = np.concatenate([inner, leaves])
+        # Nodes that no tree reaches have no place; nothing asks for theirs.
+        place = np.zeros(len(left) + 1, dtype=np.intp)
+        place[nodes] = np.arange(len(nodes))
+        place[-1] = len(inner)
+        # Turned is "to the right" where the unknown goes left, and else "to the left":
+        # value <= threshold is -value > the next number below -threshold.
+        rising, asked = zero_left[inner], feature[inner]
+        asks = np.where(rising, asked, asked + features)
+        below = np.nextafter(-threshold[inner], np.float32(-np.inf))
+        limit = np.where(rising, threshold[inner], below).astype(np.float32)
+        asking = _grouped(asks, limit, 2 * features)
+        trees = cls(
+            roots=place[roots],
+            asks=asks,
+            threshold=limit,
+            onward=place[np.stack([found.still[nodes], found.other[nodes]], axis=1).ravel()].astype(np.int32),
+            nodes=np.searchsorted(found.keys >> depth, np.arange(len(roots) + 1)),
+            leaves=np.searchsorted(keys, every),
+            tree=found.keys >> depth,
+            numbers=np.arange(len(inner)),
+            below=np.searchsorted(keys, [found.keys, found.keys + (1 << depth - found.levels)]),
+            paths=place[found.paths[order]],
+            turns=(keys[:, None] >> np.arange(depth - 1, -1, -1) & 1).astype(np.bool_),
+            asking=asking,
+            limits=tuple([array("f", limit[nodes].tobytes()) for nodes in asking]),
         )
-        return both, mine, theirs
+        return trees, tuple(np.split(place[:-1], np.cumsum(sizes)[:-1]))
 
-    def steps(self, index: I32, values: F32) -> I32:
-        """Where each node sends a patient [N] of whom only the features `index` are known."""
-        return self.turned(self.still, index, values)
-
-    def turned(self, step: I32, index: I32, values: F32) -> I32:
-        """The same steps with some features otherwise; a value of 0 makes one unknown."""
-        step = step.copy()
-        begins, ends = self.starts[index], self.starts[index + 1]
-        lengths = ends - begins
-        # The node numbers of all features known: runs begin at `begins` and are `lengths` long.
-        offsets = np.cumsum(lengths) - lengths
-        touched = np.arange(lengths.sum()) + np.repeat(begins - offsets, lengths)
-        value = np.repeat(values, lengths)
-        turned = np.where(value <= self.threshold[touched], self.left[touched], self.right[touched])
+    def signed(self, index: Places, values: F32) -> F32:
+        """A patient of whom some features are known, as nodes ask [2 F]; a value of 0 is unknown."""
+        features = self.features
+        found = np.full(2 * features, -np.inf, dtype=np.float32)
         if not values.all():
-            turned = np.where(value == 0, self.still[touched], turned)
-        step[touched] = turned
-        return step
+            index, values = index[values != 0], values[values != 0]
+        found[index] = values
+        found[index + features] = -values
+        return found
 
-    def leaves(self, step: I32, roots: I32 | None = None, depth: int | None = None) -> I32:
-        """The leaf of each tree [T], or of the trees with some roots (and a lesser depth)."""
-        node = self.roots if roots is None else roots
-        for _ in range(self.depth if depth is None else depth):
-            node = step[node]
-        return node
+    def turned(self, signed: F32) -> Flags:
+        """Which inner nodes are turned [I + 1]; the last, never turned, stands for "no node"."""
+        found = np.zeros(len(self.asks) + 1, dtype=np.bool_)
+        np.greater(signed.take(self.asks, mode="wrap"), self.threshold, out=found[:-1])
+        return found
+
+    def flipped(self, ways: Places, index: Places, before: F32, after: F32) -> tuple[Places, Places]:
+        """The inner nodes that are turned otherwise when some features are otherwise: their ways and numbers.
+
+        Args:
+            ways: which way of being otherwise each of the features belongs to.
+            index: the features.
+            before, after: their values now and then; 0 for one that is not known.
+        """
+        nodes: list[Places] = []
+        lengths: list[int] = []
+        for place, now, then in zip(index.tolist(), before.tolist(), after.tolist(), strict=True):
+            for at, one, other in ((place, now, then), (place + self.features, -now, -then)):
+                # Turned are those whose threshold is lower, which are the first ones.
+                limits = self.limits[at]
+                low = bisect_left(limits, one) if one else 0
+                high = bisect_left(limits, other) if other else 0
+                found = self.asking[at][low:high] if low < high else self.asking[at][high:low]
+                nodes.append(found)
+                lengths.append(len(found))
+        return ways.repeat(2).repeat(lengths), np.concatenate(nodes)
+
+    def walk(self, nodes: Places, turned: Flags, steps: int, offset: Places | None = None) -> Places:
+        """The nodes that some come to after a number of steps.
+
+        `turned` may hold the flags of several patients one after the other; `offset` is where those of
+        each node's patient begin.
+        """
+        inner = self.inner
+        for _ in range(steps):
+            # Leaves ask for "no node", which is never turned, and stay where they are.
+            if offset is None:
+                step = turned.take(nodes, mode="clip")
+            else:
+                step = turned.take(np.minimum(nodes, inner) + offset)
+            nodes = self.onward.take(nodes + nodes + step).astype(np.intp)
+        return nodes
 
 
-def _asked(trees: Trees, leaf: int) -> I32:
-    """The feature each node asks [N]; `leaf` for leaves."""
-    asked = np.full(len(trees.left), leaf, dtype=np.int32)
-    asked[: trees.starts[-1]] = np.repeat(np.arange(leaf, dtype=np.int32), np.diff(trees.starts))
-    return asked
+def _stored(
+    arrays: dict[str, NDArray[np.generic]], names: Sequence[str]
+) -> tuple[Places, Places, Places, Places, Flags, F32, list[int]]:
+    """What is stored of each set of trees, one after the other, nodes numbered through; and their sizes.
+
+    Stored nodes are sorted by the feature they ask, leaves last.
+    """
+    parts: list[tuple[NDArray[np.generic], ...]] = []
+    sizes: list[int] = []
+    first = 0
+    for name in names:
+        left, right, roots, starts = (
+            arrays[f"{name}.{key}"].astype(np.intp) for key in ("left", "right", "roots", "starts")
+        )
+        feature = np.full(len(left), len(starts) - 1, dtype=np.intp)
+        feature[: starts[-1]] = np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+        rest = (arrays[f"{name}.zero_left"].astype(np.bool_), arrays[f"{name}.threshold"].astype(np.float32))
+        parts.append((left + first, right + first, roots + first, feature, *rest))
+        sizes.append(len(left))
+        first += len(left)
+    one, two, three, four, five, six = (np.concatenate(part) for part in zip(*parts, strict=True))
+    return one, two, three, four, five, six, sizes
 
 
-@dataclass(frozen=True)
-class Reached:
-    """The leaves that some coalition of facts reaches, and what each asks of the facts.
+def _grouped(asks: Places, limit: F32, count: int) -> tuple[Places, ...]:
+    """The inner nodes with each value of `asks`, by rising threshold."""
+    order = np.lexsort((limit, asks))
+    return tuple(np.split(order, np.searchsorted(asks[order], np.arange(1, count))))
 
-    `leaf` [M] node numbers, `tree` [M] which tree, `needs`/`spoils` [M, words]: facts that must be seen
-    and facts that must not, a bit for each of `players` facts.
+
+class _Levels:
+    """Trees taken apart level by level.
+
+    A key holds the tree in its upper bits and, in `depth` lower ones, at which levels the way to a node
+    is the turned one.
     """
 
-    leaf: I32
-    tree: I32
-    needs: U64
-    spoils: U64
-    players: int
-
-    def shapley(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Shapley values [P, C] of leaf values [M, C]; they sum to ``f(x) - f(baseline)``."""
-        a = np.bitwise_count(self.needs).sum(axis=1, dtype=np.intp)
-        b = np.bitwise_count(self.spoils).sum(axis=1, dtype=np.intp)
-        plus = values * _NEEDS[a, b][:, None]
-        minus = values * _SPOILS[a, b][:, None]
-        return np.asarray(self._bits(self.needs).T @ plus - self._bits(self.spoils).T @ minus)
-
-    def _bits(self, words: U64) -> NDArray[np.float64]:
-        bytes_ = words.astype("<u8").view(np.uint8)
-        bits = np.unpackbits(bytes_, axis=1, count=self.players, bitorder="little")
-        return bits.astype(np.float64)
-
-
-def reach(roots: I32, with_facts: I32, without: I32, feature: I32, owner: I32, players: int) -> Reached:
-    """All leaves that coalitions of facts reach in some of the trees.
-
-    Args:
-        roots: the trees asked.
-        with_facts, without: `Trees.steps` of the chart and of the baseline [N].
-        feature: the feature each node asks [N].
-        owner: the fact that owns each feature [F], -1 for none (there both steps agree).
-        players: number of facts P.
-    """
-    # A few hundred leaves of a few steps each: plain integers walk them faster than arrays would.
-    seen_at, unseen_at, feature_at, owner_at = with_facts.data, without.data, feature.data, owner.data
-    leaves: list[int] = []
-    tree: list[int] = []
-    needs: list[int] = []
-    spoils: list[int] = []
-    waiting: list[tuple[int, int, int]] = []
-    for number, root in enumerate(roots.tolist()):
-        waiting.append((root, 0, 0))
-        while waiting:
-            node, asked, barred = waiting.pop()
-            while True:
-                seen, unseen = seen_at[node], unseen_at[node]
-                if seen == unseen:
-                    if seen == node:
-                        break
-                    node = seen
-                    continue
-                fact = 1 << owner_at[feature_at[node]]
-                # A fact already asked for is seen, one already excluded is not; another divides the way.
-                if barred & fact:
-                    node = unseen
-                    continue
-                if not asked & fact:
-                    waiting.append((unseen, asked, barred | fact))
-                    asked |= fact
-                node = seen
-            leaves.append(node)
-            tree.append(number)
-            needs.append(asked)
-            spoils.append(barred)
-    return Reached(
-        np.array(leaves, dtype=np.int32),
-        np.array(tree, dtype=np.int32),
-        _words(needs, players),
-        _words(spoils, players),
-        players,
-    )
-
-
-def _words(sets: list[int], players: int) -> U64:
-    """Sets of facts as words of 64 bits [M, words]."""
-    words = max(1, (players + 63) // 64)
-    if words == 1:
-        return np.array(sets, dtype=np.uint64)[:, None]
-    data = b"".join([each.to_bytes(8 * words, "little") for each in sets])
-    return np.frombuffer(data, dtype="<u8").reshape(len(sets), words).astype(np.uint64)
+    def __init__(self, roots: Places, still: Places, other: Places, depth: int) -> None:
+        self.still, self.other = still, other
+        inner: list[Places] = []
+        keys: list[Places] = []
+        leaves: list[tuple[Places, Places, Places]] = []
+        nodes, key = roots, np.arange(len(roots), dtype=np.intp) << depth
+        path = np.full((len(roots), depth), -1, dtype=np.intp)
+        for level in range(depth + 1):
+            ends = still[nodes] == nodes
+            leaves.append((nodes[ends], key[ends], path[ends]))
+            nodes, key, path = nodes[~ends], key[~ends], path[~ends]
+            inner.append(nodes)
+            keys.append(key)
+            if level < depth:
+                path[:, level] = nodes
+            path = np.repeat(path, 2, axis=0)
+            key = np.stack([key, key | 1 << max(depth - 1 - level, 0)], axis=1).ravel()
+            nodes = np.stack([still[nodes], other[nodes]], axis=1).ravel()
+        key = np.concatenate(keys)
+        order = np.argsort(key >> depth, kind="stable")
+        self.inner, self.keys = np.concatenate(inner)[order], key[order]
+        self.levels = np.repeat(np.arange(len(inner)), [len(part) for part in inner])[order]
+        self.leaves, self.leaf_keys, self.paths = (np.concatenate(part) for part in zip(*leaves, strict=True))

@@ -6,6 +6,8 @@ knowledge; likelihood ratios of tests are turned into chances of a positive resu
 built.  Which test is already done or ordered is decided where orders are known.
 """
 
+import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -22,6 +24,9 @@ LEADING = 12
 SHOWN = {"ask": 3, "test": 3}
 LEAST_GAIN = 0.02
 """Bits under which a step is not worth naming."""
+DANGER = 3.0
+"""How much more a disease that always needs attention within minutes weighs than one that never does: to
+know whether it is this is worth more.  Grade C: set by this project."""
 
 
 class NextSteps:
@@ -35,11 +40,20 @@ class NextSteps:
         tests: tuple[str, ...],
     ) -> None:
         self._keys = schema.findings
+        self._above = [frozenset(numbers) for numbers in schema.above]
         self._tests = tests
-        self._test_chance = arrays["knowledge.test"].astype(np.float32)
-        # Asking for what a test shows is no question; it is ordered.
-        self._asked = np.flatnonzero(arrays["knowledge.askable"])
-        self._chance = chance[self._asked]
+        # What a test shows is ordered, not asked for; small children are not asked how they feel.
+        asked_from = arrays["knowledge.asked_from"].astype(np.float64)
+        self._asked = np.flatnonzero(np.isfinite(asked_from))
+        self._numbers: list[int] = self._asked.tolist()
+        self._asked_from = asked_from[self._asked]
+        # Which tests tell which diseases apart, as the knowledge says.
+        self._pairs: dict[int, list[tuple[int, int]]] = {}
+        for test, one, other in arrays["knowledge.test_pairs"].tolist():
+            self._pairs.setdefault(test, []).append((one, other))
+        # A row for each disease: the few that lead are next to one another in memory.
+        self._chance = np.ascontiguousarray(chance[self._asked].T)
+        self._test_chance = np.ascontiguousarray(arrays["knowledge.test"].astype(np.float32).T)
         self._entropy = _entropy(self._chance)
         self._test_entropy = _entropy(self._test_chance)
         labels = arrays["knowledge.labels"]
@@ -52,41 +66,77 @@ class NextSteps:
         order: NDArray[np.intp],
         diseases: Sequence[DiseaseInfo],
     ) -> tuple[NextStep, ...]:
-        """The best questions, then the best tests, each by falling information."""
+        """The best questions, then the best tests, each by falling information.
+
+        The leading diseases count by probability, the dangerous ones more (`DANGER`).  Of findings that
+        are kinds of one another only the most telling is asked for.
+        """
         leading = order[:LEADING]
-        weight = (disease[leading] / disease[leading].sum()).astype(np.float32)
-        names = [diseases[int(number)].id for number in leading]
+        first = [diseases[number] for number in leading.tolist()]
+        weighed = [
+            probability * (1 + DANGER * one.immediate)
+            for probability, one in zip(disease.take(leading).tolist(), first, strict=True)
+        ]
+        every = sum(weighed)
+        weight = np.array([one / every for one in weighed], dtype=np.float32)
+        names = [one.id for one in first]
         known = self._known(features)
-        asks = information(self._chance[:, leading], self._entropy[:, leading], weight)
+        chance = self._chance.take(leading, axis=0).T
+        test_chance = self._test_chance.take(leading, axis=0).T
+        asks = information(chance, self._entropy.take(leading, axis=0).T, weight)
         asks[known[self._asked]] = 0.0
-        tests = information(self._test_chance[:, leading], self._test_entropy[:, leading], weight)
+        if features.age_years is not None:
+            asks[self._asked_from > features.age_years] = 0.0
+        tests = information(test_chance, self._test_entropy.take(leading, axis=0).T, weight)
         steps: list[NextStep] = []
-        for place in _top(asks, SHOWN["ask"]):
-            number = int(self._asked[place])
-            step = NextStep(
-                "ask",
-                self._keys[number],
-                self._labels[number],
-                float(asks[place]),
-                _apart(self._chance[place, leading], weight, names),
-            )
-            steps.append(step)
+        places = self._apart_in_kind(_top(asks, 4 * SHOWN["ask"]))[: SHOWN["ask"]]
+        for place, gain, apart in _telling(places, asks, chance, weight, names):
+            number = self._numbers[place]
+            steps.append(NextStep("ask", self._keys[number], self._labels[number], gain, apart))
+        at = {number: place for place, number in enumerate(leading.tolist())}
         for place in _top(tests, SHOWN["test"]):
-            steps.append(
-                NextStep(
-                    "test",
-                    self._tests[place],
-                    self._tests[place],
-                    float(tests[place]),
-                    _apart(self._test_chance[place, leading], weight, names),
-                )
-            )
+            pair, told = self._told_apart(place, test_chance[place].tolist(), weight.tolist(), at)
+            name = self._tests[place]
+            gain = float(tests[place]) if told is None else told
+            steps.append(NextStep("test", name, name, gain, tuple([names[number] for number in pair])))
         return tuple(steps)
+
+    def _told_apart(
+        self, test: int, chance: list[float], weight: list[float], at: dict[int, int]
+    ) -> tuple[tuple[int, ...], float | None]:
+        """The two leading diseases (places) that a test tells apart best, and how many bits it tells of them.
+
+        Only pairs that the knowledge says the test separates; none when it says so of no two of them.
+        """
+        best: tuple[float, tuple[int, ...], float | None] = (0.0, (), None)
+        for number, other in self._pairs.get(test, ()):
+            if number in at and other in at:
+                one, two = at[number], at[other]
+                both = weight[one] + weight[two]
+                share = weight[one] / both
+                mean = share * chance[one] + (1 - share) * chance[two]
+                told = _bits(mean) - share * _bits(chance[one]) - (1 - share) * _bits(chance[two])
+                if told >= LEAST_GAIN and told * both > best[0]:
+                    order = (one, two) if chance[one] >= chance[two] else (two, one)
+                    best = (told * both, order, told)
+        return best[1], best[2]
+
+    def _apart_in_kind(self, places: list[int]) -> list[int]:
+        """Some places in `_asked`, without findings that are a kind of, or what is above, an earlier one."""
+        kept: list[int] = []
+        numbers: list[int] = []
+        for place in places:
+            number = self._numbers[place]
+            above = self._above[number]
+            if above.isdisjoint(numbers) and not any(number in self._above[other] for other in numbers):
+                kept.append(place)
+                numbers.append(number)
+        return kept
 
     def _known(self, features: Features) -> NDArray[np.bool_]:
         """Findings about which the chart already speaks, with what is practically the same question."""
         known = np.zeros(len(self._keys), dtype=bool)
-        known[[index for index in features.index if index < len(known)]] = True
+        known[np.array(features.index[: bisect_left(features.index, len(known))], dtype=np.intp)] = True
         return known
 
 
@@ -99,17 +149,38 @@ def information(chance: F32, entropy: F32, weight: F32) -> F32:
 
 
 def _entropy(chance: F32) -> F32:
-    inside = np.clip(chance, 1e-6, 1 - 1e-6)
-    return np.asarray(-(inside * np.log2(inside) + (1 - inside) * np.log2(1 - inside)))
+    inside = np.minimum(np.maximum(chance, 1e-6), 1 - 1e-6)
+    other = 1 - inside
+    found = np.log2(inside)
+    found *= inside
+    inside = np.log2(other)
+    inside *= other
+    found += inside
+    return np.negative(found, out=found)
+
+
+def _bits(chance: float) -> float:
+    """The entropy of one yes/no answer in bits."""
+    inside = min(max(chance, 1e-6), 1 - 1e-6)
+    return -(inside * math.log2(inside) + (1 - inside) * math.log2(1 - inside))
 
 
 def _top(gain: F32, count: int) -> list[int]:
-    best = np.argsort(-gain, kind="stable")[:count]
-    return [int(place) for place in best if gain[place] >= LEAST_GAIN]
+    enough = (gain >= LEAST_GAIN).nonzero()[0]
+    best = np.argsort(-gain.take(enough), kind="stable")[:count]
+    found: list[int] = enough.take(best).tolist()
+    return found
 
 
-def _apart(chance: F32, weight: F32, names: Sequence[str]) -> tuple[str, ...]:
-    """The two diseases that an answer tells apart most, weighed by how probable they are."""
-    mean = chance @ weight
-    pull = weight * (chance - mean)
-    return (names[int(pull.argmax())], names[int(pull.argmin())])
+def _telling(
+    places: list[int], gain: F32, chance: F32, weight: F32, names: Sequence[str]
+) -> list[tuple[int, float, tuple[str, ...]]]:
+    """Some places with their gains and the two diseases that an answer tells apart most, weighed by how
+    probable they are."""
+    if not places:
+        return []
+    rows = chance.take(places, axis=0)
+    pull = weight * (rows - (rows @ weight)[:, None])
+    most, least = pull.argmax(axis=1).tolist(), pull.argmin(axis=1).tolist()
+    apart = [(names[high], names[low]) for high, low in zip(most, least, strict=True)]
+    return list(zip(places, gain.take(places).tolist(), apart, strict=True))

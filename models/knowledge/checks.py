@@ -17,6 +17,8 @@ from fhir_adapters.hpo import Ontology
 from models.knowledge.schema import Analyte, Disease, FindingRow, Probabilities, Risk
 from models.rules import tables
 
+MOST_ODDS = 30_000
+"""Odds ratio of a risk without which the disease hardly occurs (dialysis, and a problem of its access)."""
 _SOURCE = re.compile(r"[ABC]: \S")
 
 
@@ -113,8 +115,8 @@ class DiseaseChecker:
         for risk, odds, _ in disease.risks:
             if risk not in self._risks:
                 yield f"risks {risk}: not in risks.csv"
-            if not 0.01 <= odds <= 300:
-                yield f"risks {risk}: an odds ratio between 0.01 and 300"
+            if not 0.01 <= odds <= MOST_ODDS:
+                yield f"risks {risk}: an odds ratio between 0.01 and {MOST_ODDS}"
         for atc, chance, _ in disease.medications:
             if not tables.ATC.match(atc) or not 0 <= chance <= 1:
                 yield f"medications {atc}: an ATC prefix and a chance"

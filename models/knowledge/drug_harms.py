@@ -36,6 +36,8 @@ LONGEST_SENTENCE = 120
 """Characters of a sentence of a row: what is read at a glance while ordering."""
 _OLDEST = 120.0
 _DATA = resources.files("models.knowledge").joinpath("data")
+PACKAGED = _DATA.joinpath(FILE)
+"""The packaged table; its content is part of the digest of what the rules know."""
 Wrong = Callable[[str, str], RulesInvalid]
 # What would mean something to Markdown on a card.
 _MARKS = frozenset("<>`|\\*_[]#")
@@ -88,7 +90,7 @@ class Known(msgspec.Struct, frozen=True):
 @cache
 def packaged() -> Mapping[str, DrugHarm]:
     """The packaged rows by id, in the order of the file; raises `RulesInvalid`.  Read once per process."""
-    return read(_DATA.joinpath(FILE).read_text(encoding="utf-8"), Known.packaged())
+    return read(PACKAGED.read_text(encoding="utf-8"), Known.packaged())
 
 
 def read(text: str, known: Known) -> Mapping[str, DrugHarm]:

@@ -51,6 +51,9 @@ def load_knowledge(ontology: Ontology, data: Traversable = DATA) -> Knowledge:
         tuple(sorted(shared.findings, key=lambda row: row.key)),
         shared.risks,
         shared.analytes,
+        shared.complaints,
+        shared.asked_from,
+        shared.unrelated,
         _digest(data),
         ontology.version,
     )
@@ -75,7 +78,7 @@ def load_checker(ontology: Ontology, data: Traversable = DATA) -> DiseaseChecker
 
 
 def age_band(years: float) -> int:
-    """The number of the age band (0 to 8) of an age in years."""
+    """The number of the age band (0 to 9) of an age in years."""
     return next(index for index, (_, end) in enumerate(AGE_BANDS) if years < end)
 
 

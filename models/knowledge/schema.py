@@ -14,7 +14,8 @@ from models.assessment import Severity
 
 AGE_BANDS: tuple[tuple[str, float], ...] = (
     ("0-28d", 28 / 365.25),
-    ("1-11m", 1.0),
+    ("1-2m", 0.25),
+    ("3-11m", 1.0),
     ("1-4", 5.0),
     ("5-11", 12.0),
     ("12-17", 18.0),
@@ -67,13 +68,13 @@ class Rate(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How often the disease is the main diagnosis.
 
     `primary_care` and `emergency` are visits per 10,000 visits of that setting; `age` multiplies the
-    chance of a visitor of each of the nine `AGE_BANDS` (0 where it does not occur, 1 as on average);
+    chance of a visitor of each of the ten `AGE_BANDS` (0 where it does not occur, 1 as on average);
     `female` is the share of women among patients; `pregnancy` multiplies it in pregnancy (0 never).
     """
 
     primary_care: float
     emergency: float
-    age: tuple[float, float, float, float, float, float, float, float, float]
+    age: tuple[float, float, float, float, float, float, float, float, float, float]
     female: float
     source: str
     pregnancy: float = 1.0
@@ -183,6 +184,7 @@ class Analyte(msgspec.Struct, frozen=True):
 class Knowledge(msgspec.Struct, frozen=True):
     """All of it, read and checked; diseases in the order of their ids.
 
+    `complaints`, `asked_from` and `unrelated` are those of `models.knowledge.shared_tables.SharedTables`;
     `digest` is the SHA-256 over all files, `ontology` the HPO release the ids are of.
     """
 
@@ -190,5 +192,8 @@ class Knowledge(msgspec.Struct, frozen=True):
     findings: tuple[FindingRow, ...]
     risks: tuple[Risk, ...]
     analytes: tuple[Analyte, ...]
+    complaints: dict[str, float]
+    asked_from: dict[str, float]
+    unrelated: frozenset[tuple[str, str]]
     digest: str
     ontology: str

@@ -1,8 +1,9 @@
 """Reads and checks the tables that all diseases share; every fault is named by file and row.
 
-Responsible for ``findings.csv``, ``risks.csv`` and ``analytes.csv`` as values, and for checking the three
-tables that are read elsewhere (``modifiers.csv``, ``vital_ages.csv``, ``coded_findings.csv``) against
-them.  Faults are added to the list that is passed in, so that an author sees all of them at once.
+Responsible for ``findings.csv``, ``risks.csv``, ``analytes.csv``, ``complaints.csv``,
+``not_asked.csv`` and ``unrelated.csv`` as values, and for checking the three tables that are read
+elsewhere (``modifiers.csv``, ``vital_ages.csv``, ``coded_findings.csv``) against them.  Faults are added
+to the list that is passed in, so that an author sees all of them at once.
 """
 
 import csv
@@ -30,6 +31,9 @@ COLUMNS = {
     "modifiers.csv": ("risk", "target", "effect", "value", "source"),
     "vital_ages.csv": ("key", "below_years", "normal", "spread", "source"),
     "coded_findings.csv": ("loinc", "answer", "finding", "state", "source"),
+    "complaints.csv": ("key", "label", "weight", "source"),
+    "not_asked.csv": ("key", "label", "below_years", "source"),
+    "unrelated.csv": ("key", "label", "not_a", "source"),
 }  # fmt: skip
 """The shared tables and their columns, in the order of the files."""
 _EVIDENCE = re.compile(
@@ -39,11 +43,19 @@ _Row = TypeVar("_Row")
 
 
 class SharedTables(msgspec.Struct, frozen=True):
-    """The shared tables that diseases are checked against, in the order of the files."""
+    """The shared tables that diseases are checked against, in the order of the files.
+
+    `complaints` is how readily a finding is named as the reason for a visit (0 to 1), `asked_from` the
+    age in years from which a finding can be asked for (infinite: never), `unrelated` pairs of which
+    HPO says that the first is a kind of the second, but a chart's words do not.
+    """
 
     findings: tuple[FindingRow, ...]
     risks: tuple[Risk, ...]
     analytes: tuple[Analyte, ...]
+    complaints: dict[str, float]
+    asked_from: dict[str, float]
+    unrelated: frozenset[tuple[str, str]]
 
 
 def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> SharedTables:
@@ -57,7 +69,12 @@ def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> S
         if data.joinpath(file).read_text(encoding="utf-8").partition("\n")[0] != ",".join(names)
     ]
     shared = SharedTables(
-        tuple(row for _, row in findings), tuple(row for _, row in risks), tuple(row for _, row in analytes)
+        tuple(row for _, row in findings),
+        tuple(row for _, row in risks),
+        tuple(row for _, row in analytes),
+        {row["key"]: _number(row["weight"]) or 0.0 for _, row in _table(data, "complaints.csv")},
+        {row["key"]: _number(row["below_years"]) or math.inf for _, row in _table(data, "not_asked.csv")},
+        frozenset((row["key"], row["not_a"]) for _, row in _table(data, "unrelated.csv")),
     )
     problems += [
         *_finding_faults(findings, ontology),
@@ -66,6 +83,9 @@ def read_shared(data: Traversable, ontology: Ontology, problems: list[str]) -> S
         *_modifier_faults(data, shared),
         *_age_faults(data, shared),
         *_coded_faults(data, shared),
+        *_complaint_faults(data, shared),
+        *_asking_faults(data, shared),
+        *_unrelated_faults(data, shared, ontology),
     ]
     return shared
 
@@ -221,3 +241,48 @@ def _coded_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
             yield f"{where}: a finding of findings.csv, present or absent"
         if not row["source"]:
             yield f"{where}: a source is needed"
+
+
+def _complaint_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
+    labels = {row.key: row.label for row in shared.findings}
+    seen: set[str] = set()
+    for where, row in _table(data, "complaints.csv"):
+        weight = _number(row["weight"])
+        yield from _named_finding(where, row, labels, seen)
+        if weight is None or not 0 < weight <= 1:
+            yield f"{where}: a weight lies above 0 and is at most 1"
+
+
+def _asking_faults(data: Traversable, shared: SharedTables) -> Iterator[str]:
+    labels = {row.key: row.label for row in shared.findings}
+    seen: set[str] = set()
+    for where, row in _table(data, "not_asked.csv"):
+        yield from _named_finding(where, row, labels, seen)
+        years = _number(row["below_years"])
+        if row["below_years"] and (years is None or not 0 < years < 18):
+            yield f"{where}: below_years is an age of childhood, or empty for never"
+
+
+def _unrelated_faults(data: Traversable, shared: SharedTables, ontology: Ontology) -> Iterator[str]:
+    labels = {row.key: row.label for row in shared.findings}
+    pairs: set[tuple[str, str]] = set()
+    for where, row in _table(data, "unrelated.csv"):
+        key, other = row["key"], row["not_a"]
+        yield from _named_finding(where, row, labels, set())
+        if (key, other) in pairs:
+            yield f"{where}: {key} and {other} stand twice"
+        pairs.add((key, other))
+        if other not in labels or not key.startswith("HP:") or other not in ontology.ancestors(key):
+            yield f"{where}: {other!r} is no finding that HPO has above {key!r}"
+
+
+def _named_finding(where: str, row: dict[str, str], labels: dict[str, str], seen: set[str]) -> Iterator[str]:
+    """Faults of a row that speaks of one finding of ``findings.csv``."""
+    key = row["key"]
+    if labels.get(key) != row["label"]:
+        yield f"{where}: findings.csv has no {key!r} called {row['label']!r}"
+    if key in seen:
+        yield f"{where}: {key} stands twice"
+    seen.add(key)
+    if not row["source"]:
+        yield f"{where}: a source is needed"

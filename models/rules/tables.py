@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from importlib import resources
+from importlib.resources.abc import Traversable
 from typing import Any
 
 from models.rules.errors import RulesInvalid
@@ -90,10 +91,10 @@ def read_csv(file: str, columns: tuple[str, ...]) -> Iterator[tuple[str, dict[st
         yield f"row {number}", dict(zip(columns, (cell.strip() for cell in cells), strict=True))
 
 
-def digest() -> str:
-    """The SHA-256 over the names and contents of all data files, in the order of their names."""
+def digest(*others: Traversable) -> str:
+    """The SHA-256 over the names and contents of all data files and some others, by their names."""
     total = hashlib.sha256()
-    for entry in sorted(DATA.iterdir(), key=lambda item: item.name):
+    for entry in sorted([*DATA.iterdir(), *others], key=lambda item: item.name):
         if entry.is_file():
             content = entry.read_bytes()
             total.update(f"{entry.name}\0{len(content)}\0".encode())

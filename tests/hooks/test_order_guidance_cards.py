@@ -14,7 +14,7 @@ from hooks.order_review import cards
 from hooks.texts import LANGUAGES, load, texts_for
 from models.assessment import Fact, NextStep, OrderConcern, Prediction
 from models.knowledge.drug_harms import packaged
-from models.order_guidance import CLEAR_GAIN, LEAST_GAIN, STRONG_GAIN
+from models.order_guidance import limits
 
 HEPARIN = Order("MedicationRequest", "MedicationRequest/h", "Heparin 5000 units", True, atc=("B01AB01",))
 DISSECTION = Prediction(
@@ -184,7 +184,12 @@ def test_the_deciding_test_is_one_click_and_says_which_diseases_it_separates_and
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_how_much_it_tells_is_said_in_three_strengths(language):
     texts = texts_for(language)
-    for gain, name in ((LEAST_GAIN, "some"), (CLEAR_GAIN, "clear"), (STRONG_GAIN, "strong")):
+    known = limits()
+    for gain, name in (
+        (known.least_gain, "some"),
+        (known.clear_gain, "clear"),
+        (known.strong_gain, "strong"),
+    ):
         (card,) = show(DECIDING, steps=(step(gain),), language=language)
         assert texts[f"order_guidance.strength.{name}"] in card.detail
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from models.common.forest import Reached, Trees, reach
+from models.common.forest import Trees
+from models.common.shapley import Baseline, Reached, reach
 
 FEATURES = 9
 Values = dict[int, float]
@@ -55,8 +56,10 @@ GROVES = st.lists(trees(4), min_size=1, max_size=4)
 PATIENTS = st.dictionaries(st.integers(0, FEATURES - 1), st.sampled_from([-2.0, -1.0, 1.0, 2.0]))
 
 
-def planted(grove: Sequence[Node], features: int = FEATURES) -> tuple[Trees, NDArray[np.float64]]:
-    """The arrays of some trees, and the value of every node."""
+def stored(
+    grove: Sequence[Node], name: str, features: int = FEATURES
+) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.float64]]:
+    """Some trees as a bundle stores them under a name, and the value of every node."""
     nodes: list[Node] = []
     children: list[tuple[int, int]] = []
     roots = []
@@ -78,32 +81,46 @@ def planted(grove: Sequence[Node], features: int = FEATURES) -> tuple[Trees, NDA
     left, right = (place[[pair[side] for pair in children]][order].astype(np.int32) for side in (0, 1))
     zero_left = np.array([node.zero_left for node in nodes])[order]
     arrays: dict[str, NDArray[np.generic]] = {
-        "t.roots": place[roots],
-        "t.starts": np.searchsorted(asked[order], np.arange(features + 1)),
-        "t.threshold": np.array([node.threshold for node in nodes], dtype=np.float32)[order],
-        "t.left": left,
-        "t.right": right,
-        "t.zero_left": zero_left,
-        "t.depth": np.array(max(map(height, grove))),
+        f"{name}.roots": place[roots],
+        f"{name}.starts": np.searchsorted(asked[order], np.arange(features + 1)),
+        f"{name}.threshold": np.array([node.threshold for node in nodes], dtype=np.float32)[order],
+        f"{name}.left": left,
+        f"{name}.right": right,
+        f"{name}.zero_left": zero_left,
+        f"{name}.depth": np.array(max(map(height, grove))),
     }
-    return Trees.of(arrays, "t"), np.array([node.value for node in nodes])[order]
+    return arrays, np.array([node.value for node in nodes])[order]
+
+
+def planted(grove: Sequence[Node], features: int = FEATURES) -> tuple[Trees, NDArray[np.float64]]:
+    """Some trees, and the value of every leaf."""
+    arrays, value = stored(grove, "t", features)
+    found, (place,) = Trees.of(arrays, ("t",))
+    values = np.empty(len(value))
+    values[place] = value
+    return found, values[found.inner :]
 
 
 def height(node: Node) -> int:
     return 1 + max(map(height, node.children)) if node.children else 0
 
 
-def stepped(found: Trees, known: Values) -> NDArray[np.int32]:
-    index = np.array(sorted(known), dtype=np.int32)
-    return found.steps(index, np.array([known[i] for i in sorted(known)], dtype=np.float32))
+def turned(found: Trees, known: Values) -> NDArray[np.bool_]:
+    index = np.array(sorted(known), dtype=np.intp)
+    values = np.array([known[i] for i in sorted(known)], dtype=np.float32)
+    return found.turned(found.signed(index, values))
+
+
+def ends(found: Trees, known: Values) -> NDArray[np.intp]:
+    """The leaf of every tree, counted from the first leaf."""
+    return found.walk(found.roots, turned(found, known), found.depth) - found.inner
 
 
 def explained(found: Trees, known: Values, still: Values, owner: dict[int, int], players: int) -> Reached:
-    features = len(found.starts) - 1
-    of_feature = np.array([owner.get(i, -1) for i in range(features)], dtype=np.int32)
-    asked = np.full(len(found.left), features - 1, dtype=np.int32)
-    asked[: found.starts[-1]] = np.repeat(np.arange(features), np.diff(found.starts))
-    return reach(found.roots, stepped(found, known), stepped(found, still), asked, of_feature, players)
+    of_feature = np.array([owner.get(i, -1) for i in range(found.features)], dtype=np.intp)
+    rest = Baseline.of(found, turned(found, still))
+    assert rest.leaf.tolist() == ends(found, still).tolist()
+    return reach(found, [(0, len(found.roots))], turned(found, known), rest, of_feature, players)
 
 
 def brute_force(
@@ -132,8 +149,7 @@ def brute_force(
 @given(GROVES, PATIENTS)
 def test_a_patient_ends_in_the_leaf_that_a_naive_walk_finds(grove: list[Node], known: Values) -> None:
     found, value = planted(grove)
-    leaves = found.leaves(stepped(found, known))
-    assert value[leaves].tolist() == [tree.of(known) for tree in grove]
+    assert value[ends(found, known)].tolist() == [tree.of(known) for tree in grove]
 
 
 @settings(max_examples=150, deadline=None)
@@ -213,13 +229,31 @@ def test_a_chart_without_facts_has_nothing_to_explain() -> None:
 def test_trees_put_together_keep_what_each_of_them_says(
     one: list[Node], other: list[Node], known: Values
 ) -> None:
-    first, value = planted(one)
-    second, others_value = planted(other)
-    both, mine, theirs = first.with_others(second)
+    first, value = stored(one, "one")
+    second, others_value = stored(other, "other")
+    both, (mine, theirs) = Trees.of(first | second, ("one", "other"))
     assert sorted([*mine.tolist(), *theirs.tolist()]) == list(range(len(value) + len(others_value)))
-    values = np.empty(len(both.left))
+    values = np.empty(len(value) + len(others_value))
     values[mine], values[theirs] = value, others_value
-    leaves = both.leaves(stepped(both, known))
-    assert values[leaves].tolist() == [tree.of(known) for tree in (*one, *other)]
-    some = both.leaves(stepped(both, known), both.roots[len(one) :])
-    assert values[some].tolist() == [tree.of(known) for tree in other]
+    values = values[both.inner :]
+    assert values[ends(both, known)].tolist() == [tree.of(known) for tree in (*one, *other)]
+    others = values[ends(both, known)[len(one) :]]
+    assert others.tolist() == [tree.of(known) for tree in other]
+
+
+@given(GROVES, PATIENTS, st.lists(st.tuples(st.integers(0, FEATURES - 1), st.sampled_from([-2.0, 0.0, 2.0]))))
+def test_nodes_flip_when_a_feature_is_otherwise(
+    grove: list[Node], known: Values, changes: list[tuple[int, float]]
+) -> None:
+    """Each change is a way of its own; a value of 0 is that of a feature not known any more."""
+    found, _ = planted(grove)
+    before = turned(found, known)
+    ways = np.arange(len(changes), dtype=np.intp)
+    index = np.array([feature for feature, _ in changes], dtype=np.intp)
+    own = np.array([known.get(feature, 0.0) for feature, _ in changes], dtype=np.float32)
+    values = np.array([value for _, value in changes], dtype=np.float32)
+    way, node = found.flipped(ways, index, own, values) if changes else (ways, ways)
+    after = np.tile(before, (len(changes), 1))
+    after[way, node] ^= True
+    for number, (feature, value) in enumerate(changes):
+        assert after[number].tolist() == turned(found, known | {feature: value}).tolist()

@@ -59,7 +59,7 @@ def asked(
     """The codes of the best steps over fever, cough and one test."""
     schema = tiny_schema()
     arrays = tiny_arrays(schema) | {
-        "knowledge.askable": np.array([True, True]),
+        "knowledge.asked_from": np.array([0.0, 0.0], dtype=np.float32),
         "knowledge.test": np.array([chance[2]], dtype=np.float32),
     }
     steps = NextSteps(schema, np.array(chance[:2], dtype=np.float32), arrays, ("blood-cultures",))

@@ -85,7 +85,7 @@ def test_a_fault_of_a_disease_file_is_named_with_file_and_entry(before: str, aft
             "stands twice",
         ),
         ("risks", '["smoking-sometimes", 1.5, "est"]', "risks smoking-sometimes: not in risks.csv"),
-        ("risks", '["smoking-current", 1000, "est"]', "an odds ratio between 0.01 and 300"),
+        ("risks", '["smoking-current", 40000, "est"]', "an odds ratio between 0.01 and 30000"),
         ("results", '["94500-7", "SARS-CoV-2 RNA", 0.1, "est"]', "wrong check digit"),
         ("results", '["94500-6", "SARS-CoV-2 RNA", 1.1, "est"]', "probabilities lie between 0 and 1"),
         ("tests", '["chest-x-ray", 0.5, 0.1, ["influenza"], "est"]', "LR+ of at least 1"),
@@ -154,6 +154,17 @@ def copy(tmp_path: Path) -> Path:
         ("vital_ages.csv", "heart-rate,0.25", "heart,0.25", "no analyte 'heart'"),
         ("coded_findings.csv", "HP:0001259,present", "HP:0001259,perhaps", "present or absent"),
         ("coded_findings.csv", "67775-7,alert", "67775-8,alert", "a LOINC and the key of its answer"),
+        ("complaints.csv", "HP:0012735,Cough,1.0", "HP:0012735,Cough,1.5", "above 0 and is at most 1"),
+        ("complaints.csv", "HP:0012735,Cough,1.0", "HP:0012735,Cough,often", "above 0 and is at most 1"),
+        ("complaints.csv", "HP:0012735,Cough,", "HP:0012735,Coughing,", "has no 'HP:0012735' called"),
+        ("complaints.csv", "HP:0002094,Dyspnea,", "HP:0012735,Cough,", "HP:0012735 stands twice"),
+        ("not_asked.csv", "Headache,3,", "Headache,30,", "an age of childhood, or empty for never"),
+        (
+            "unrelated.csv",
+            "Palpitations,HP:0011675",
+            "Palpitations,HP:0001945",
+            "no finding that HPO has above",
+        ),
     ],
 )
 def test_a_fault_of_a_shared_table_is_named_with_file_and_row(

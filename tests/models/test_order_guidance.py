@@ -1,6 +1,7 @@
 """Order review with a differential: every harmful drug is named in its disease and nowhere else."""
 
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -10,8 +11,9 @@ from rule_charts import AT, ONTOLOGY, chart, draft, finding, problem, value
 from fhir_adapters.chart import Allergy, Order, PatientChart, Subject
 from models.assessment import Assessment, Contribution, Fact, NextStep, OrderConcern, Prediction
 from models.engine import Engine
-from models.knowledge.drug_harms import COLUMNS, DrugHarm, Known, packaged, read
-from models.order_guidance import OrderGuidance, strength
+from models.knowledge.drug_harms import COLUMNS, PACKAGED, DrugHarm, Known, packaged, read
+from models.order_guidance import OrderGuidance, read_limits, strength
+from models.rules import tables
 from models.rules.actions import Actions
 from models.rules.analytes import load_analytes
 from models.rules.currency import Currency, Windows
@@ -262,11 +264,57 @@ def test_nothing_is_proposed_without_a_draft_a_gain_an_order_or_a_known_disease(
     assert proposed(chart(orders=(ASPIRIN,)), NextStep("test", "echo", "echo", 0.5)) is None
 
 
+@pytest.mark.parametrize(
+    ("dissection", "stemi", "offered"),
+    [
+        ((0.2, 0.9), (0.3, 0.6), True),
+        ((0.04, 0.9), (0.3, 0.6), False),  # grave, but hardly possible
+        ((0.06, 0.9), (0.3, 0.6), True),
+        ((0.06, 0.1), (0.3, 0.1), False),  # neither grave nor a contender
+        ((0.12, 0.1), (0.3, 0.1), True),
+        ((0.12, 0.1), (0.14, 0.1), False),  # nothing leads
+    ],
+)
+def test_a_test_is_proposed_only_between_diseases_that_are_worth_telling_apart(
+    dissection: tuple[float, float], stemi: tuple[float, float], offered: bool
+) -> None:
+    pair = (prediction("aortic-dissection", *dissection), prediction("stemi", *stemi))
+    found = proposed(chart(orders=(ASPIRIN,)), step("ct-angiography-aorta", 0.5), common=pair)
+    assert (found == "ct-angiography-aorta") is offered
+
+
 def test_the_gain_is_said_in_three_strengths() -> None:
     assert [strength(gain) for gain in (0.05, 0.15, 0.4, 1.0)] == ["some", "clear", "strong", "strong"]
 
 
-# -- the loader --------------------------------------------------------------------------------------
+# -- the loaders -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("leading", 1.5, "leading"),
+        ("contender", 0.01, "grave_leading <= contender"),
+        ("grave", 0.0, "0 < grave < 1"),
+        ("clear_gain", 0.5, "least_gain <= clear_gain <= strong_gain"),
+        ("source", "", "is missing"),
+        ("margin", 0.1, "margin"),
+        ("leading", "often", "float"),
+    ],
+)
+def test_wrong_limits_are_refused_with_their_name(name: str, value: Any, said: str) -> None:
+    content = tables.read_toml("order_guidance.toml")
+    assert read_limits(content).leading == 0.15
+    with pytest.raises(RulesInvalid, match=said):
+        read_limits(content | {name: value})
+
+
+def test_the_harms_are_part_of_what_the_rules_are_known_by(tmp_path: Path) -> None:
+    other = tmp_path / "drug_harms.csv"
+    other.write_text(PACKAGED.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert tables.digest(PACKAGED) != tables.digest(other) != tables.digest()
+    assert ENGINE.knowledge_id.endswith(tables.digest(PACKAGED))
+
 
 GOOD = {
     "id": "harm-test",

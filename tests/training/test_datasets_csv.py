@@ -116,7 +116,7 @@ def test_every_column_of_the_mapping_arrives_as_the_feature_it_means(built: tupl
     assert found["immediate"] == 1.0
     assert found["emergency"] == 1.0
     assert found["sex"] == 1.0
-    assert found["band"] == 3.0
+    assert found["band"] == 4.0
     assert found["duration"] != 0
 
 

@@ -111,7 +111,7 @@ def test_the_same_seed_gives_the_same_figures_and_intervals_that_hold_them() -> 
     low, high = first["intervals"]["top1"]
     assert low < first["figures"]["top1"] < high
     assert not any(name.endswith("_ece") for name in first["intervals"])
-    assert list(first["subgroups"]["age_band"]["groups"])[:2] == ["0-28d", "1-11m"]
+    assert list(first["subgroups"]["age_band"]["groups"])[:2] == ["0-28d", "1-2m"]
 
 
 def test_areas_and_macro_f1_are_those_of_scikit_learn() -> None:
@@ -189,4 +189,4 @@ def test_any_other_file_is_refused_without_showing_its_content(tmp_path: Path) -
 
 def test_ages_fall_into_the_bands_of_the_knowledge() -> None:
     bands = age_bands(np.array([0.01, 0.5, 4.9, 5.0, 39.9, 40.0, 99.0]))
-    assert [BANDS[band] for band in bands] == ["0-28d", "1-11m", "1-4", "5-11", "18-39", "40-64", "80+"]
+    assert [BANDS[band] for band in bands] == ["0-28d", "3-11m", "1-4", "5-11", "18-39", "40-64", "80+"]

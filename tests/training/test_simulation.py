@@ -206,7 +206,11 @@ def test_the_same_seed_gives_the_same_cohort_and_another_one_another() -> None:
 
 def test_another_world_has_other_chances_of_the_same_diseases(tables: Tables) -> None:
     one, other = (another_world(tables, np.random.default_rng(seed)) for seed in (1, 2))
-    assert one.ids == tables.ids and (one.rate == tables.rate).all() and (one.age == tables.age).all()
+    assert one.ids == tables.ids and (one.age == tables.age).all()
+    # A disease is as much more or less frequent in one setting as in the other.
+    factor = np.log(one.rate / np.where(tables.rate > 0, tables.rate, np.nan))
+    assert np.nanmax(np.abs(factor[0] - factor[1])) < 1e-9
+    assert 1.7 < np.nanstd(factor) < 2.3
     assert (one.chance != tables.chance).mean() > 0.5
     assert (one.chance != other.chance).mean() > 0.5
     assert (another_world(tables, np.random.default_rng(1)).chance == one.chance).all()
@@ -245,11 +249,34 @@ def test_in_every_world_the_general_is_at_least_as_frequent_as_its_kinds(
 
 def test_a_general_finding_arises_by_itself_as_often_as_its_kinds_leave_open() -> None:
     chance = np.array([[[0.2, 0.3, 0.6]]])
-    own = own_chances(chance, ((0, 1), (2,)), ((), (), (0, 1)))
+    none = np.zeros((1, 1, 3))
+    own = own_chances(chance, none, ((0, 1), (2,)), ((), (), (0, 1)))
     # Kinds together: the greater of 0.3 and 0.8 (1 - 0.8 * 0.7) = 0.352; the rest by itself.
     implied = 0.8 * (1 - 0.8 * 0.7)
     assert own[0, 0].tolist() == pytest.approx([0.2, 0.3, (0.6 - implied) / (1 - implied)])
     low = np.array([[[0.2, 0.3, 0.1]]])
-    own = own_chances(low, ((0, 1), (2,)), ((), (), (0, 1)))
+    own = own_chances(low, none, ((0, 1), (2,)), ((), (), (0, 1)))
     assert low[0, 0, 2] == pytest.approx(implied) and own[0, 0, 2] == pytest.approx(0.0, abs=1e-9)
     assert math.isclose(low[0, 0, 0], 0.2)
+
+
+def test_what_any_visitor_may_have_makes_no_finding_a_sign_of_every_disease(tables: Tables) -> None:
+    """Three dozen kinds of pain, each rare in other visitors, do not make every patient one in pain."""
+    place = tables.schema.findings.index("HP:0012531")
+    silent = [n for n in range(len(tables.ids)) if tables.doubt[n, place] == 0]
+    pain = tables.chance[silent, 0, place]
+    assert np.median(pain) < 2 * tables.background[place]
+
+
+def test_a_chart_word_is_no_kind_of_what_it_is_cut_from(tables: Tables) -> None:
+    schema = tables.schema
+    palpitations, arrhythmia = (schema.findings.index(key) for key in ("HP:0001962", "HP:0011675"))
+    fibrillation = schema.findings.index("HP:0005110")
+    assert arrhythmia not in schema.above[palpitations]
+    assert arrhythmia in schema.above[fibrillation]
+
+
+def test_people_name_what_troubles_them_and_not_what_an_examiner_finds(tables: Tables) -> None:
+    findings = tables.schema.findings
+    weight = {key: float(tables.complaint[findings.index(key)]) for key in ("HP:0100749", "HP:0030148")}
+    assert weight["HP:0100749"] > 10 * weight["HP:0030148"]

@@ -22,7 +22,7 @@ from training.simulation.rows import RowMaker, Rows, stack_rows
 from training.simulation.tables import Tables, build_tables
 from training.simulation.worlds import another_world
 
-BATCH = 4_000
+BATCH = 1_000
 """Patients of one world (`training.simulation.worlds`)."""
 
 

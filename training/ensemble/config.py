@@ -14,8 +14,8 @@ class BoostedConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     child_weight: float = 2.0
     penalty: float = 2.0
     bins: int = 32
-    severity_rounds: int = 30
-    immediate_rounds: int = 100
+    severity_rounds: int = 20
+    immediate_rounds: int = 50
 
 
 class ForestConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -51,7 +51,7 @@ class EnsembleConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `coverage` is the share of patients whose true disease the conformal set holds.
     """
 
-    patients: int = 112_000
+    patients: int = 120_000
     seed: int = 20_261
     folds: int = 5
     reads: int = 6_000

@@ -17,7 +17,7 @@ from models.policy import PolicySettings
 from training.ensemble.assemble import Assembled
 from training.ensemble.cohort import Cohort, Labels
 from training.ensemble.members import Margins, weights_of
-from training.ensemble.stacking import Pool, fit_logistic, fit_pool, fit_temperature, softmax
+from training.ensemble.stacking import Pool, doubted, fit_logistic, fit_pool, fit_temperature, softmax
 from training.ensemble.train import MEMBERS, Data, Trained, member_margins
 from training.evaluation.predictions import HeldOut, Predictions, Truth, truth_of
 from training.simulation.rows import Rows
@@ -150,6 +150,8 @@ def _ablations(
         left = [name for name in MEMBERS if name not in kept]
         name = f"without the {left[0]}" if len(left) == 1 else f"the {kept[0]} alone"
         pool = fit_pool([fitting[m].disease for m in kept], labels.disease.astype(np.int64), weight)
+        if kept[0] == MEMBERS[0]:
+            pool = doubted(pool)
         margins = pool.margins([fitting[m].disease for m in kept])
         temperature = fit_temperature(margins, labels.disease.astype(np.int64))
         disease = softmax(pool.margins([test[m].disease for m in kept]) / temperature)
@@ -158,9 +160,9 @@ def _ablations(
             trained, softmax(margins / temperature), disease, learned, fitting, test, labels, weight
         )
         urgent = fit_logistic(
-            [fitted_rules.astype(np.float32), *[fitting[m].immediate for m in learned]], labels.immediate
+            [fitted_rules.astype(np.float32), *[fitting[m].immediate for m in kept]], labels.immediate
         )
-        logit = urgent.margins([rules.astype(np.float32), *[test[m].immediate for m in learned]])
+        logit = urgent.margins([rules.astype(np.float32), *[test[m].immediate for m in kept]])
         found.append(_as_predictions(name, disease, severity, 1 / (1 + np.exp(-logit))))
     return tuple(found)
 

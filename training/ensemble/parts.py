@@ -42,7 +42,7 @@ def bundle_parts(
         severity=_four(trained.severity.weights),
         severity_bias=tuple(trained.severity.bias.tolist()),
         severity_temperature=trained.severity_temperature,
-        immediate=_four(trained.immediate.weights),
+        immediate=_five(trained.immediate.weights),
         immediate_bias=float(trained.immediate.bias[0]),
         set_threshold=trained.set_threshold,
         coverage=coverage,
@@ -55,6 +55,11 @@ def bundle_parts(
 def _four(weights: NDArray[np.float64]) -> tuple[float, float, float, float]:
     one, two, three, four = weights.tolist()
     return one, two, three, four
+
+
+def _five(weights: NDArray[np.float64]) -> tuple[float, float, float, float, float]:
+    one, two, three, four, five = weights.tolist()
+    return one, two, three, four, five
 
 
 def disease_infos(knowledge: Knowledge, tables: Tables, trained: Trained) -> tuple[DiseaseInfo, ...]:
@@ -99,11 +104,31 @@ def knowledge_arrays(knowledge: Knowledge, tables: Tables) -> Arrays:
     usual = np.array([_usual(knowledge, name) for name in names])
     return {
         "knowledge.chance": chance.astype(np.float16),
-        "knowledge.askable": np.array([row.kind not in NOT_ASKED for row in knowledge.findings]),
+        "knowledge.asked_from": np.array(
+            [
+                np.inf if row.kind in NOT_ASKED else knowledge.asked_from.get(row.key, 0.0)
+                for row in knowledge.findings
+            ],
+            dtype=np.float32,
+        ),
+        "knowledge.test_pairs": _test_pairs(knowledge, place),
         "knowledge.labels": np.array([row.label for row in knowledge.findings]),
         "knowledge.test": np.where(np.isnan(test), usual[:, None], test).astype(np.float32),
         "knowledge.test_names": np.array(names),
     }
+
+
+def _test_pairs(knowledge: Knowledge, place: dict[str, int]) -> NDArray[np.int32]:
+    """Which test the knowledge says to tell which two diseases apart [P, 3]."""
+    number = {disease.id: column for column, disease in enumerate(knowledge.diseases)}
+    pairs = {
+        (place[row[0]], number[disease.id], number[other])
+        for disease in knowledge.diseases
+        for row in disease.tests
+        if row[0] in place
+        for other in row[3]
+    }
+    return np.array(sorted(pairs), dtype=np.int32).reshape(-1, 3)
 
 
 def sensitivity(positive: float, negative: float) -> float:

@@ -5,12 +5,13 @@ of its own, and the probabilities are its softmax.  Few parameters, so that it s
 explanation of a pooled margin is the weighted sum of the members' explanations) and transfers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import minimize, minimize_scalar
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -90,3 +91,33 @@ def fit_temperature(margins: F64, labels: NDArray[np.int64]) -> float:
         return float(-np.log(np.maximum(probability[rows, labels], 1e-12)).mean())
 
     return float(np.exp(minimize_scalar(loss, bounds=(-2.5, 2.5), method="bounded").x))
+
+
+def fit_tempering(parts: Sequence[F64], labels: NDArray[np.int64]) -> tuple[float, ...]:
+    """Exponents of the parts [N, C] of a log posterior with the least log loss.
+
+    Statements of one chart go together, so taken as independent they say too much; how frequent a disease
+    is, is known less well than at which age it occurs.
+    """
+    rows = np.arange(len(labels))
+
+    def loss(logarithms: F64) -> float:
+        total = sum(np.exp(one) * part for one, part in zip(logarithms, parts, strict=True))
+        probability = softmax(np.asarray(total))
+        return float(-np.log(np.maximum(probability[rows, labels], 1e-12)).mean())
+
+    found = minimize(loss, np.zeros(len(parts)), method="Nelder-Mead", options={"xatol": 0.01, "fatol": 1e-5})
+    return tuple(float(one) for one in np.exp(found.x))
+
+
+LEARNED_SHARE = 0.5
+"""What trees, net and forest count for beside the likelihood, of what simulated patients would have it (one
+temperature is fitted afterwards).  They learned the simulator's ways beside the knowledge, and simulated
+patients cannot tell how much of that holds for people.  Half; grade C."""
+
+
+def doubted(pool: Pool) -> Pool:
+    """A pool whose first member is the knowledge itself; the others count for `LEARNED_SHARE` of theirs."""
+    share = np.full(len(pool.weights), LEARNED_SHARE)
+    share[0] = 1.0
+    return Pool(pool.weights * share, pool.bias * LEARNED_SHARE)

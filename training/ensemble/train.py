@@ -4,6 +4,7 @@ Responsible for the order of things; what comes out is a `Trained` that `bundle`
 evaluation` judges.  Seeds are fixed: the same configuration, knowledge and machine give the same figures.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from fhir_adapters.features import FeatureReader
 from models.assessment import SEVERITIES
+from models.common.engine import EXPLAINERS, HARDLY, explained, explaining
+from models.common.implied import Implied
 from training.ensemble.cohort import Cohort, Labels, world_of
 from training.ensemble.config import EnsembleConfig
 from training.ensemble.members import (
@@ -31,8 +34,16 @@ from training.ensemble.members import (
     fit_network,
     weights_of,
 )
-from training.ensemble.stacking import Pool, fit_logistic, fit_pool, fit_temperature, softmax
-from training.likelihood import likelihood_arrays, likelihood_margins
+from training.ensemble.stacking import (
+    Pool,
+    doubted,
+    fit_logistic,
+    fit_pool,
+    fit_temperature,
+    fit_tempering,
+    softmax,
+)
+from training.likelihood import likelihood_arrays, likelihood_margins, prior_margins, rate_margins
 from training.simulation.tables import F64, Tables
 
 F32 = NDArray[np.float32]
@@ -78,7 +89,7 @@ class Trained:
             self.severity.margins([implied, *[members[name].severity for name in MEMBERS[1:]]])
             / self.severity_temperature
         )
-        learned = [members[name].immediate for name in MEMBERS[1:]]
+        learned = [members[name].immediate for name in MEMBERS]
         logit = self.immediate.margins([rules.astype(np.float32), *learned])
         return margins, disease, severity, 1 / (1 + np.exp(-logit))
 
@@ -97,14 +108,15 @@ def train(tables: Tables, reader: FeatureReader, data: Data, config: EnsembleCon
     mix = severity_mix(tables)
     likelihood = likelihood_arrays(tables)
     own = likelihood_margins(likelihood, data.train.rows, reader)
-    tempering = 1 / fit_temperature(own.astype(np.float64), data.train.labels.disease.astype(np.int64))
-    tell(f"likelihood of the knowledge: tempered by {tempering:.2f}")
+    own, tempering = _tempered(likelihood, own, data.train, tell)
     base = (tempering * own).astype(np.float32)
     outside = _out_of_fold(data.train, base, config, classes, tell)
-    outside["likelihood"] = Margins(own, own[:, :5], own[:, 0])
+    outside["likelihood"] = likelihood_member(likelihood, own)
     weight = weights_of(data.train.labels, config.critical_weight)
     labels = data.train.labels
-    disease = fit_pool([outside[name].disease for name in MEMBERS], labels.disease.astype(np.int64), weight)
+    disease = doubted(
+        fit_pool([outside[name].disease for name in MEMBERS], labels.disease.astype(np.int64), weight)
+    )
     tell("pool: " + ", ".join(f"{n} {w:.2f}" for n, w in zip(MEMBERS, disease.weights, strict=True)))
     pooled = softmax(disease.margins([outside[name].disease for name in MEMBERS]))
     implied = np.log(pooled @ mix + 1e-4).astype(np.float32)
@@ -142,6 +154,41 @@ def train(tables: Tables, reader: FeatureReader, data: Data, config: EnsembleCon
     )
 
 
+TEMPERED_ON = 20_000
+"""Patients on whom the exponents of rates, ages and evidence are fitted."""
+
+
+def _tempered(likelihood: dict[str, F32], own: F32, cohort: Cohort, tell: Say) -> tuple[F32, float]:
+    """The margins with rates and ages at weights of their own, and the exponent of the whole.
+
+    Changes `likelihood` in place: the prior, so that one exponent serves it and the evidence, and that
+    exponent.
+    """
+    rate = rate_margins(likelihood, cohort.rows)
+    age = prior_margins(likelihood, cohort.rows) - rate
+    evidence = own - rate - age
+    part = np.linspace(0, len(cohort) - 1, min(len(cohort), TEMPERED_ON)).astype(np.int64)
+    frequent, aged, tempering = fit_tempering(
+        [one[part].astype(np.float64) for one in (rate, age, evidence)],
+        cohort.labels.disease[part].astype(np.int64),
+    )
+    tell(
+        f"likelihood of the knowledge: rates to the {frequent:.2f}, ages {aged:.2f}, evidence {tempering:.2f}"
+    )
+    table = likelihood["likelihood.prior"]
+    rates = table[:, -1:]
+    table = np.float32(frequent / tempering) * rates + np.float32(aged / tempering) * (table - rates)
+    likelihood["likelihood.prior"] = table
+    likelihood["likelihood.tempering"] = np.array(tempering, dtype=np.float32)
+    return evidence + np.float32(frequent / tempering) * rate + np.float32(aged / tempering) * age, tempering
+
+
+def likelihood_member(likelihood: dict[str, F32], own: F32) -> Margins:
+    """The likelihood's margins [N, D] as those of a member; of severity it says nothing of its own."""
+    implied = Implied.of(likelihood).logit(own).astype(np.float32)
+    return Margins(own, np.zeros((len(own), len(SEVERITIES)), dtype=np.float32), implied)
+
+
 def member_margins(
     likelihood: dict[str, F32],
     boosted: Boosted,
@@ -153,7 +200,7 @@ def member_margins(
     """What each member says of a cohort."""
     own = likelihood_margins(likelihood, cohort.rows, reader)
     return {
-        "likelihood": Margins(own, own[:, :5], own[:, 0]),
+        "likelihood": likelihood_member(likelihood, own),
         "boosted": boosted.margins(cohort.rows),
         "network": network.margins(cohort.rows),
         "forest": forest.margins(cohort.rows),
@@ -272,8 +319,10 @@ def _immediate(members: dict[str, Margins], rules: F64, truth: Labels) -> Pool:
 
     Fitted on the calibration patients; the rules take part where they have read the charts.
     """
-    learned = [members[name].immediate for name in MEMBERS[1:]]
-    pool = fit_logistic(learned, truth.immediate)
+    learned = [members[name].immediate for name in MEMBERS]
+    pool = doubted(fit_logistic(learned, truth.immediate))
+    scale = fit_logistic([pool.margins(learned).astype(np.float32)], truth.immediate)
+    pool = Pool(pool.weights * scale.weights[0], pool.bias * scale.weights[0] + scale.bias)
     asked = ~np.isnan(rules)
     if not asked.any():
         return Pool(np.concatenate([[0.0], pool.weights]), pool.bias)
@@ -308,19 +357,21 @@ def conformal_threshold(probability: F64, disease: NDArray[np.int32], coverage: 
     return float(1 - scores[rank - 1]) if rank else 0.0
 
 
-def explained(tables: Tables, cohort: Cohort, probability: F64) -> F64:
-    """How well the differential explains what is present: mean P(finding | differential), 0 to 1 [N]."""
-    chance = tables.mean_chance().astype(np.float32)
-    found = np.ones(len(cohort))
+def resemblance(tables: Tables, cohort: Cohort, probability: F64) -> F64:
+    """How well one of the leading diseases explains what is present in each patient who has something [n]."""
+    explains = explaining(tables.mean_chance())
+    leading = np.argsort(-probability, axis=1, kind="stable")[:, :EXPLAINERS]
     said = cohort.rows.said
-    for row in range(len(cohort)):
-        findings = said.indices[said.indptr[row] : said.indptr[row + 1]]
-        if len(findings):
-            found[row] = float((chance[findings] @ probability[row]).mean())
-    return found
+    rows = [
+        (row, said.indices[said.indptr[row] : said.indptr[row + 1]])
+        for row in np.flatnonzero(np.diff(said.indptr))
+    ]
+    return np.array([explained(explains, findings, leading[row]) for row, findings in rows], dtype=np.float64)
 
 
 def similarity_quantiles(tables: Tables, cohort: Cohort, probability: F64) -> tuple[float, ...]:
-    """Quantiles of `explained` over patients like those of training."""
-    values = explained(tables, cohort, probability)
+    """Quantiles of `resemblance` over patients like those of training."""
+    values = resemblance(tables, cohort, probability)
+    if not len(values):
+        return (math.log(HARDLY), 0.0)
     return tuple(float(v) for v in np.quantile(values, np.linspace(0, 1, SIMILARITY_STEPS)))

@@ -13,22 +13,32 @@ from scipy.special import ndtri
 from models.knowledge.schema import AGE_BANDS
 from training.simulation.tables import F32, F64, VISITORS, Tables, band_edges
 
-CASE_MIX = (0.5, 0.8)
+CASE_MIX = (0.5, 0.6)
 """Exponents on the visit rates of primary care and emergency.  A cohort by the plain rates would hold 40
 colds and no dissection; a power keeps the order and lets rare critical diseases be learned.  What comes to
 an emergency department is known better than what "ambulatory" means, which covers primary care and every
 specialist clinic: so its mix stays nearer to the rates.  Set a priori; grade C."""
+EXCLUSION = 0.4
+"""Share of the patients with a diagnosis of exclusion (group ``nonspecific``) that are simulated.  They are
+many, and what remains when nothing else was found; at first contact a list is for what may be found.  Their
+probabilities come out lower than their share of final diagnoses.  Set a priori; grade C."""
 TOGETHER = 0.35
 """How strongly the findings of one patient go together (loading of a factor "how ill it feels")."""
 ATYPICAL = 0.06
 """Share of patients in whom findings are drawn towards what any visitor has (atypical presentation)."""
 OBSTETRIC = 20.0
 """Multiplier in pregnancy from which a disease is one of pregnancy."""
-FERTILE_BAND = 6
+FERTILE_BAND = 7
 SECOND = 0.04
 """Share of patients who have a second disease of their own at the same time."""
 STRAY = 0.25
 """Mean number of findings that have nothing to do with the disease, beyond the backgrounds."""
+TAILS = 6.0
+"""Degrees of freedom of how patients deviate from their disease's usual values (multivariate t): charts hold
+more extreme readings than a normal distribution does.  Grade C: set by this project."""
+OTHER_REASON, OTHER_SPREAD = 0.12, 3.0
+"""Share of laboratory values that a disease's file does not speak of and that are off for another reason (a
+chronic disease, a drug), and how many times further they then lie from normal.  Grade C."""
 VITALS = ("temperature", "heart-rate", "respiratory-rate", "systolic", "diastolic", "spo2")
 _VITAL_CORRELATION = np.array(
     [
@@ -82,7 +92,7 @@ def sample(
     age, female = _people(tables, disease, rng)
     risks = _risks(tables, disease, age, female, rng)
     deviation = _deviations(tables, count, rng)
-    values = _values(tables, disease, grade, age, female, risks, deviation)
+    values = _values(tables, disease, grade, age, female, risks, deviation, rng)
     present = _findings(tables, disease, grade, risks, rng)
     _fever(tables, present, values, rng)
     chance = tables.result[disease, grade]
@@ -126,6 +136,7 @@ def case_weights(tables: Tables, setting: int, case_mix: tuple[float, float] = C
     """The share of each disease among simulated patients of a setting."""
     weight = np.maximum(tables.rate[setting], 0.02) ** case_mix[setting]
     weight[tables.rate[setting] <= 0] = 0.0
+    weight[tables.exclusion] *= EXCLUSION
     return np.asarray(weight / weight.sum())
 
 
@@ -135,7 +146,7 @@ def _people(
     band = _choose(tables.age[disease] * VISITORS, rng)
     edges = np.array(band_edges())[band]
     age = edges[:, 0] + (edges[:, 1] - edges[:, 0]) * rng.random(len(disease)) ** np.where(
-        band == 8, 1.8, 1.0
+        band == len(VISITORS) - 1, 1.8, 1.0
     )
     # The band from 40 on holds few fertile years: obstetric patients come from its beginning.
     obstetric = (tables.pregnancy[disease] >= OBSTETRIC) & (band == FERTILE_BAND)
@@ -167,12 +178,12 @@ def _risks(
 
 
 def _deviations(tables: Tables, count: int, rng: np.random.Generator) -> F32:
-    """Standard normal deviations of every analyte, the vital signs correlated."""
+    """Deviations of every analyte in standard deviations, with heavy tails, the vital signs correlated."""
     deviation = rng.standard_normal((count, len(tables.schema.analytes)), dtype=np.float32)
     keys = [analyte.key for analyte in tables.schema.analytes]
     places = [keys.index(key) for key in VITALS]
     deviation[:, places] = deviation[:, places] @ np.linalg.cholesky(_VITAL_CORRELATION).T.astype(np.float32)
-    return deviation
+    return deviation * np.sqrt(TAILS / rng.chisquare(TAILS, (count, 1))).astype(np.float32)
 
 
 def _values(
@@ -183,10 +194,14 @@ def _values(
     female: NDArray[np.bool_],
     risks: NDArray[np.bool_],
     deviation: F32,
+    rng: np.random.Generator,
 ) -> F64:
     """Raw values: the age's normal, the disease's shift, the traces of risk factors, the patient's own."""
     shift = tables.shift[disease, grade] + risks.astype(np.float32) @ tables.risk_shift.astype(np.float32)
-    moved = (shift + tables.spread[disease, grade] * deviation).astype(np.float64)
+    spread = tables.spread[disease, grade]
+    other = ~tables.listed[disease] & tables.laboratory & (rng.random(spread.shape) < OTHER_REASON)
+    spread = np.where(other, OTHER_SPREAD * spread, spread)
+    moved = (shift + spread * deviation).astype(np.float64)
     values = np.empty_like(moved)
     for place, analyte in enumerate(tables.schema.analytes):
         normal = normals(tables, place, age, female)[0]

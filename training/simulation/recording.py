@@ -19,6 +19,14 @@ WRITTEN = {"symptom": (0.06, 0.5, 0.88), "sign": (0.04, 0.35, 0.6), "test": (0.0
 """Chance that something present is written down, by kind and style."""
 DENIED = (0.04, 0.18, 0.45)
 """Chance that something absent that the complaint asks for is written down as denied, by style."""
+COMPLETENESS = 0.7
+"""Standard deviation, in logits, of how much of what is present one visit writes down, around its style."""
+MORE_COMPLAINTS = (0.3, 0.35)
+"""Chance of a second reason for the visit, and of a third given a second."""
+ALL_REASONS = 0.1
+"""Share of visits whose every symptom is written as a reason for coming (one field for all of it)."""
+NAMED_FIRST = 2.0
+"""Exponent on P(finding | disease, grade) in what is named as the reason: the leading symptom comes first."""
 FORM = (0.05, 0.45)
 """Share of visits with a triage form that asks everybody for injury and pain, by setting."""
 FORM_ASKS = ("ICD:T14.90", "HP:0012531")
@@ -111,7 +119,7 @@ def _findings(
     stated = np.zeros((count, width), dtype=np.int8)
     # The complaint is what is present, typical of the disease, and such as people name.
     chance = tables.chance[patients.disease, patients.grade]
-    weight = np.where(patients.present, chance**1.5 * tables.complaint, 0).astype(np.float32)
+    weight = np.where(patients.present, chance**NAMED_FIRST * tables.complaint, 0).astype(np.float32)
     key = np.log(np.maximum(weight, 1e-12)) + rng.gumbel(size=weight.shape).astype(np.float32)
     key[weight <= 0] = -np.inf
     first = key.argmax(axis=1)
@@ -123,6 +131,8 @@ def _findings(
     written = np.zeros((count, width), dtype=np.float32)
     for name in ("symptom", "sign", "test"):
         written[:, kinds == name] = np.array(WRITTEN[name], dtype=np.float32)[style][:, None]
+    odds = written / (1 - written) * np.exp(COMPLETENESS * rng.standard_normal((count, 1), dtype=np.float32))
+    written = odds / (1 + odds)
     told = patients.present & (rng.random((count, width), dtype=np.float32) < written)
     # Whoever writes the specific does not write the general beside it.
     for level_numbers in tables.depth[1:]:
@@ -133,11 +143,15 @@ def _findings(
     stated[told & (rng.random((count, width), dtype=np.float32) < UNSURE)] = UNSURE_CODE
     _imprecise(tables, stated, rng)
     stated[rows[some], complaint[some]] = COMPLAINT
-    second_key = key.copy()
-    second_key[rows, first] = -np.inf
-    second = second_key.argmax(axis=1)
-    also = some & np.isfinite(second_key.max(axis=1)) & (rng.random(count) < 0.25)
-    stated[rows[also], second[also]] = COMPLAINT
+    also = some
+    related = _related(tables)
+    for share in MORE_COMPLAINTS:
+        # Nobody names the same twice, in general and in particular.
+        key[related[key.argmax(axis=1)]] = -np.inf
+        also = also & np.isfinite(key.max(axis=1)) & (rng.random(count) < share)
+        stated[rows[also], key.argmax(axis=1)[also]] = COMPLAINT
+    every = some & (rng.random(count) < ALL_REASONS)
+    stated[(stated == PRESENT) & every[:, None] & (kinds == "symptom")] = COMPLAINT
     denial = rng.choice(np.array([0.0, 0.4, 1.0]), size=count, p=[0.35, 0.3, 0.35])
     asks = asked[np.maximum(complaint, 0)] * (np.array(DENIED)[style] * denial)[:, None].astype(np.float32)
     asks *= np.where(kinds == "test", 0.3, 1.0).astype(np.float32)
@@ -145,6 +159,15 @@ def _findings(
     stated[denied] = DENIED_CODE
     _form(tables, patients, stated, rng)
     return stated, complaint
+
+
+def _related(tables: Tables) -> NDArray[np.bool_]:
+    """Which findings are the same, a kind of one another, or above [V, V]."""
+    width = len(tables.schema.findings)
+    related = np.eye(width, dtype=bool)
+    for number, above in enumerate(tables.schema.above):
+        related[number, list(above)] = True
+    return related | related.T
 
 
 def _form(tables: Tables, patients: Patients, stated: NDArray[np.int8], rng: np.random.Generator) -> None:

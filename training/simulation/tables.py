@@ -30,9 +30,11 @@ PAIN_SPREAD = 2.3
 """Least standard deviation of a pain score between patients with one disease."""
 OMITTED = {"symptom": 0.0015, "sign": 0.0008, "test": 0.0005}
 """What a finding that a file does not list is more frequent than in other visitors (omissions)."""
+CALM = 0.3
+"""Share of the backgrounds that visitors have who come without a complaint."""
 UNLISTED_COMPLAINT = {"symptom": 0.03, "sign": 0.01, "test": 0.0005}
 """Weight as a complaint of what ``complaints.csv`` does not list.  Grade C: set by this project."""
-VISITORS = np.array([0.01, 0.04, 0.10, 0.09, 0.07, 0.27, 0.24, 0.12, 0.06])
+VISITORS = np.array([0.01, 0.012, 0.028, 0.10, 0.09, 0.07, 0.27, 0.24, 0.12, 0.06])
 """Share of visitors by age band.  Grade C: estimate of this project, both settings together."""
 
 F32 = NDArray[np.float32]
@@ -51,7 +53,7 @@ class Tables:
     schema: FeatureSchema
     ids: tuple[str, ...]
     rate: F64  # [2, D]: primary care, emergency; visits per 10,000
-    age: F64  # [D, 9]
+    age: F64  # [D, 10]
     female: F64  # [D]
     pregnancy: F64  # [D]
     weight: F64  # [2, D, G]
@@ -67,7 +69,9 @@ class Tables:
     doubt: F32  # [D, V] standard deviation of a listed chance, in logits; 0 where nothing is listed
     healthy: F64  # [A] spread of the healthy, in raw units
     visitor: NDArray[np.bool_]  # [D] comes without a complaint (check-ups, vaccinations)
+    exclusion: NDArray[np.bool_]  # [D] a diagnosis of exclusion
     listed: NDArray[np.bool_]  # [D, A]
+    laboratory: NDArray[np.bool_]  # [A]
     result: F32  # [D, G, K], nan where the disease says nothing
     odds: F64  # [D, R]
     prevalence: F64  # [R, 4]
@@ -96,7 +100,8 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     risks = {name: place for place, (name, _) in enumerate(schema.risks)}
     diseases = knowledge.diseases
     background = np.array([row.background for row in knowledge.findings])
-    chance, raw, doubt = _chances(knowledge, number, background)
+    usual = _usual(knowledge, background)
+    chance, raw, doubt = _chances(knowledge, number, background, usual)
     shift, raw_spread, listed = _distributions(diseases, schema, analytes)
     healthy = np.array([np.log(a.spread) if a.log else a.spread for a in schema.analytes])
     uncertain = np.where(listed[:, None, :], (VAGUE_SHIFT * shift) ** 2 + (VAGUE_SPREAD * healthy) ** 2, 0.0)
@@ -106,7 +111,7 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         for risk, ratio, _ in disease.risks:
             odds[d, risks[risk]] = ratio
     depth, children = _order(schema)
-    own = own_chances(chance, depth, children)
+    own = own_chances(chance, usual[:, None, :], depth, children)
     risk_shift, risk_chance = _modifiers(risks, analytes, number, schema)
     return Tables(
         schema=schema,
@@ -128,7 +133,9 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
         doubt=doubt.astype(np.float32),
         healthy=healthy,
         visitor=np.array([disease.group == "healthy" for disease in diseases]),
+        exclusion=np.array([disease.group == "nonspecific" for disease in diseases]),
         listed=listed,
+        laboratory=np.array([analyte.kind == "laboratory" for analyte in knowledge.analytes]),
         result=_results(diseases, schema).astype(np.float32),
         odds=odds,
         prevalence=np.array([risk.prevalence for risk in knowledge.risks]),
@@ -152,12 +159,24 @@ def build_tables(knowledge: Knowledge, schema: FeatureSchema) -> Tables:
     )
 
 
-def _chances(knowledge: Knowledge, number: dict[str, int], background: F64) -> tuple[F64, F64, F64]:
+def _usual(knowledge: Knowledge, background: F64) -> F64:
+    """Chance of a finding that a disease's file does not list [D, V]."""
+    omitted = np.array([OMITTED[row.kind] for row in knowledge.findings])
+    return np.array(
+        [
+            CALM * background if disease.group == "healthy" else background + omitted
+            for disease in knowledge.diseases
+        ]
+    )
+
+
+def _chances(
+    knowledge: Knowledge, number: dict[str, int], background: F64, usual: F64
+) -> tuple[F64, F64, F64]:
     """Chances softened by their uncertainty [D, G, V], as listed, and how uncertain they are [D, V]."""
     shape = (len(knowledge.diseases), GRADES, len(number))
-    omitted = np.array([OMITTED[row.kind] for row in knowledge.findings])
-    chance = np.broadcast_to(background + omitted, shape).copy()
     raw = np.broadcast_to(background, shape).copy()
+    chance = np.broadcast_to(usual[:, None, :], shape).copy()
     doubt = np.zeros((shape[0], shape[2]))
     for d, disease in enumerate(knowledge.diseases):
         for key, _, value, source in disease.findings:
@@ -165,7 +184,10 @@ def _chances(knowledge: Knowledge, number: dict[str, int], background: F64) -> t
             doubt[d, place] = UNCERTAINTY[grade]
             for g in range(GRADES):
                 raw[d, g, place] = _at(value, min(g, len(disease.grades) - 1))
-                chance[d, g, place] = _softened(raw[d, g, place], grade)
+                soft = _softened(raw[d, g, place], grade)
+                # What is listed as rarer than in other visitors is not drawn above them.
+                rare = raw[d, g, place] < background[place]
+                chance[d, g, place] = min(soft, background[place]) if rare else soft
     return np.clip(chance, 0.0003, 0.985), np.clip(raw, 0.0003, 0.99), doubt
 
 
@@ -237,13 +259,8 @@ def _analyte_table() -> AnalyteTable:
 
 
 def _complaints(knowledge: Knowledge) -> F32:
-    """The weights of ``complaints.csv``; what is not listed there is rarely a reason to come."""
-    lines = DATA.joinpath("complaints.csv").read_text(encoding="utf-8").splitlines()
-    listed = {row["key"]: float(row["weight"]) for row in csv.DictReader(lines)}
-    unknown = set(listed) - {row.key for row in knowledge.findings}
-    if unknown:
-        raise ValueError(f"complaints.csv: no finding {sorted(unknown)[0]!r}")
-    weights = [listed.get(row.key, UNLISTED_COMPLAINT[row.kind]) for row in knowledge.findings]
+    """How readily each finding is named as the reason to come; what is not listed rarely is."""
+    weights = [knowledge.complaints.get(row.key, UNLISTED_COMPLAINT[row.kind]) for row in knowledge.findings]
     return np.array(weights, dtype=np.float32)
 
 
@@ -297,16 +314,26 @@ def _order(schema: FeatureSchema) -> tuple[tuple[tuple[int, ...], ...], tuple[tu
 
 
 def own_chances(
-    chance: F64, depth: tuple[tuple[int, ...], ...], children: tuple[tuple[int, ...], ...]
+    chance: F64,
+    usual: F64,
+    depth: tuple[tuple[int, ...], ...],
+    children: tuple[tuple[int, ...], ...],
 ) -> F64:
-    """Chances of arising by itself; raises `chance` in place where the kinds of a finding ask for more."""
+    """Chances of arising by itself [D, G, V]; raises `chance` in place where kinds of a finding ask for more.
+
+    Only what a disease adds to the `usual` chance of a kind [D, 1, V] counts: the many kinds of pain that any
+    visitor may have do not make pain a sign of every disease.
+    """
     own = chance.copy()
     for level in depth[1:]:
         for number in level:
-            implied = 1 - np.prod(1 - chance[:, :, list(children[number])], axis=2)
+            below = list(children[number])
+            added = np.clip(chance[:, :, below] - usual[..., below], 0, 1)
+            implied = 1 - np.prod(1 - added, axis=2)
             # Kinds of one finding go together: less than independent ones would give.
-            implied = np.maximum(chance[:, :, list(children[number])].max(axis=2), 0.8 * implied)
-            chance[:, :, number] = np.maximum(chance[:, :, number], implied)
+            implied = np.maximum(added.max(axis=2), 0.8 * implied)
+            most = chance[:, :, below].max(axis=2)
+            chance[:, :, number] = np.maximum(chance[:, :, number], np.maximum(implied, most))
             own[:, :, number] = np.clip((chance[:, :, number] - implied) / (1 - implied + 1e-9), 0, 1)
     return own
 
