@@ -92,6 +92,7 @@ class Build:
     unmapped: list[Unmapped] = field(default_factory=list)
     coded_total: int = 0
     findings: dict[str, list[Mention]] = field(default_factory=dict)
+    past: dict[str, list[Mention]] = field(default_factory=dict)
     problems: dict[str, list[Mention]] = field(default_factory=dict)
     measurements: dict[str, Sequence[Measurement]] = field(default_factory=dict)
     coded: dict[str, tuple[CodedValue, ...]] = field(default_factory=dict)
@@ -268,6 +269,15 @@ def merge_findings(mentions: dict[str, list[Mention]], ontology: Ontology) -> tu
 
 
 _STATE_OF: dict[ProblemStatus, State] = {status: state for state, status in STATUS_OF.items()}
+
+
+def merge_past(mentions: dict[str, list[Mention]], ontology: Ontology) -> tuple[Finding, ...]:
+    """Findings that are over: one entry per HPO term, every source kept."""
+    merged = []
+    for hpo in sorted(mentions):
+        first, sources, from_text, time, onset = _gather(mentions[hpo])
+        merged.append(Finding(hpo, ontology.label(hpo), "present", first[1], sources, from_text, time, onset))
+    return tuple(merged)
 
 
 def _finding_status(group: list[Mention]) -> ProblemStatus:

@@ -232,6 +232,8 @@ class PatientChart(msgspec.Struct, frozen=True):
     without a time last).  `findings` holds one entry per (HPO term, state), with all its sources;
     when the newest evidence says absent, only that state stands.  `sections_missing` names the FHIR
     resource types that were neither sent nor fetched (so "none recorded" and "not asked" differ).
+    `past_findings` are findings whose Condition is over (inactive, resolved): history, which says
+    nothing of today and still belongs to the phenotype for life.
     """
 
     subject: Subject
@@ -253,6 +255,7 @@ class PatientChart(msgspec.Struct, frozen=True):
     resources_read: int = 0
     coded_total: int = 0
     exclude_evidence: tuple[str, ...] = ()
+    past_findings: tuple[Finding, ...] = ()
 
     def latest(self, loinc: str) -> Measurement | None:
         """The newest valid measurement of an analyte (canonical LOINC), or `None`."""

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from fhir_adapters import resources as r
-from fhir_adapters.building import Build, Tables, drain, merge_findings, merge_problems
+from fhir_adapters.building import Build, Tables, drain, merge_findings, merge_past, merge_problems
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.collected import Resources
 from fhir_adapters.conditions import read_conditions, read_family_history, read_reasons
@@ -145,4 +145,5 @@ class ChartBuilder:
             resources_read=found.count + (draft_orders.count if draft_orders is not None else 0),
             coded_total=build.coded_total,
             exclude_evidence=found.exclude_evidence,
+            past_findings=merge_past(build.past, self.tables.ontology),
         )

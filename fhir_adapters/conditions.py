@@ -165,6 +165,8 @@ def _add(
     # What is history is never a present finding.
     if found.hpo is not None and status in _OF_NOW:
         build.findings.setdefault(found.hpo, []).append(mention)
+    elif found.hpo is not None:
+        build.past.setdefault(found.hpo, []).append(mention)
     if found.icd10cm is not None:
         build.problems.setdefault(found.icd10cm, []).append(mention)
 
