@@ -2,7 +2,7 @@
 
 The score is a weighted sum of the features plus boosted trees, both fitted to the softmax over the
 candidates of a patient.  Trees are walked for all candidates at once; their exact Shapley values against
-the baseline "nothing known" (all features 0) come from `models.common.forest`.
+the baseline "nothing known" (all features 0) come from `models.common.shapley`.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.common.forest import Trees, reach
-from models.rare.terms import F32, I32, Arrays
+from models.common.forest import Places, Trees
+from models.common.shapley import Baseline, reach
+from models.rare.terms import F32, Arrays
 
 
 @dataclass(frozen=True, eq=False)
 class Reranker:
-    """`weight` [F], `trees` with `value` [N] at their leaves; `temperature` and `none` calibrate.
+    """`weight` [F], `trees` with `value` [L] at their leaves; `temperature` and `none` calibrate.
 
     The probability of candidate c is ``exp(s_c / temperature)`` over the sum of all and
     ``exp(none + none_slope * best)``, where `best` is the greatest score.
@@ -25,7 +26,7 @@ class Reranker:
     weight: F32
     trees: Trees
     value: F32
-    asked: I32
+    rest: Baseline
     temperature: float
     none: float
     none_slope: float
@@ -33,16 +34,14 @@ class Reranker:
     @classmethod
     def of(cls, arrays: Arrays) -> "Reranker":
         """The re-ranker stored under ``reranker.*``."""
-        trees = Trees.of(arrays, "reranker")
-        asked = np.full(len(trees.left), len(trees.starts) - 1, dtype=np.int32)
-        asked[: trees.starts[-1]] = np.repeat(
-            np.arange(len(trees.starts) - 1, dtype=np.int32), np.diff(trees.starts)
-        )
+        trees, (place,) = Trees.of(arrays, ("reranker",))
+        value = np.zeros(trees.inner + len(trees.paths), dtype=np.float32)
+        value[place] = arrays["reranker.value"]
         return cls(
             arrays["reranker.weight"].astype(np.float32),
             trees,
-            arrays["reranker.value"].astype(np.float32),
-            asked,
+            value[trees.inner :],
+            Baseline.of(trees, np.zeros(trees.inner + 1, dtype=np.bool_)),
             float(arrays["reranker.temperature"]),
             float(arrays["reranker.none"]),
             float(arrays["reranker.none_slope"]),
@@ -53,19 +52,18 @@ class Reranker:
         leaf = self._leaves(features)
         return np.asarray(features @ self.weight + self.value[leaf].sum(axis=1), dtype=np.float32)
 
-    def _leaves(self, features: F32) -> NDArray[np.integer]:
-        """The leaf of each candidate in each tree [C, T]."""
-        trees = self.trees
-        # One more column for leaves: they ask nothing, whatever the answer they stay.
-        padded = np.concatenate([features, np.zeros((len(features), 1), dtype=np.float32)], axis=1)
-        flat, width = padded.ravel(), padded.shape[1]
-        base = (np.arange(len(features)) * width)[:, None]
-        node = np.broadcast_to(trees.roots, (len(features), len(trees.roots)))
-        for _ in range(trees.depth):
-            value = flat[base + self.asked[node]]
-            turned = np.where(value <= trees.threshold[node], trees.left[node], trees.right[node])
-            node = np.where(value == 0, trees.still[node], turned)
-        return node
+    def _leaves(self, features: F32) -> Places:
+        """The leaf of each candidate in each tree [C, T], counted from the first leaf."""
+        trees, count = self.trees, len(features)
+        width = trees.inner + 1
+        known = np.where(features == 0, np.float32(-np.inf), features)
+        negated = np.where(features == 0, np.float32(-np.inf), -features)
+        turned = np.zeros((count, width), dtype=np.bool_)
+        asked = np.concatenate([known, negated], axis=1).take(trees.asks, axis=1)
+        np.greater(asked, trees.threshold, out=turned[:, :-1])
+        offset = np.repeat(np.arange(count) * width, len(trees.roots))
+        nodes = trees.walk(np.tile(trees.roots, count), turned.ravel(), trees.depth, offset)
+        return (nodes - trees.inner).reshape(count, len(trees.roots))
 
     def probabilities(self, scores: F32) -> tuple[NDArray[np.float64], float]:
         """Probability of each candidate [C], and that it is none of them."""
@@ -82,13 +80,12 @@ class Reranker:
     def explain(self, features: F32) -> tuple[NDArray[np.float64], float]:
         """Contributions [F] of one candidate's features [F], and the baseline; together its score."""
         trees = self.trees
-        index = np.flatnonzero(features).astype(np.int32)
-        steps = trees.steps(index, features[index])
-        owner = np.full(len(features) + 1, -1, dtype=np.int32)
-        owner[index] = np.arange(len(index), dtype=np.int32)
-        found = reach(trees.roots, steps, trees.still, self.asked, owner, max(1, len(index)))
+        index = np.flatnonzero(features)
+        owner = np.full(len(features), -1, dtype=np.intp)
+        owner[index] = np.arange(len(index))
+        turned = trees.turned(trees.signed(index, features[index]))
+        found = reach(trees, [(0, len(trees.roots))], turned, self.rest, owner, len(index))
         share = found.shapley(self.value[found.leaf].astype(np.float64)[:, None])[:, 0]
         amounts = features.astype(np.float64) * self.weight
-        amounts[index] += share[: len(index)]
-        baseline = float(self.value[trees.leaves(trees.still)].astype(np.float64).sum())
-        return amounts, baseline
+        amounts[index] += share
+        return amounts, float(self.value[self.rest.leaf].astype(np.float64).sum())
