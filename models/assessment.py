@@ -10,6 +10,8 @@ from typing import Literal
 
 import msgspec
 
+from models.rare.assessment import RareAssessment
+
 Severity = Literal["no-disease", "mild-discomfort", "mild-disease", "acute-disease", "chronic-disease"]
 SEVERITIES: tuple[Severity, ...] = (
     "no-disease",
@@ -226,6 +228,22 @@ class Missing(msgspec.Struct, frozen=True, gc=False):
     needed_for: tuple[str, ...]
 
 
+class RareOpinion(msgspec.Struct, frozen=True):
+    """Why the rare-disease engine holds what it holds.
+
+    `assessed` is its whole answer: its `candidates` are those of `Assessment.rare` in the same order.
+    `findings` is the phenotype it was asked about, with sources; `labels` the HPO name of every finding it
+    speaks of.  `set_aside` are findings that an emergency explains, which the alarm did not count;
+    `excluded` the evidence it was asked to do without.
+    """
+
+    assessed: RareAssessment
+    findings: tuple[Fact, ...]
+    labels: tuple[tuple[str, str], ...]
+    set_aside: tuple[str, ...] = ()
+    excluded: tuple[str, ...] = ()
+
+
 class Assessment(msgspec.Struct, frozen=True):
     """The whole answer.  `severity_probabilities` follows `SEVERITIES` and sums to 1.
 
@@ -236,6 +254,8 @@ class Assessment(msgspec.Struct, frozen=True):
     The true disease is among those marked `in_set` in `coverage` (for example 0.9) of such patients
     (`set_size` counts them all, listed or not; both are `None` without a learned engine).
     `similarity` (0 to 1) says how much the chart resembles the patients the engine was trained on.
+
+    `rare` and `rare_opinion` are filled when the alarm is on or a thorough assessment was asked for.
     """
 
     severity: Severity
@@ -262,3 +282,4 @@ class Assessment(msgspec.Struct, frozen=True):
     similarity: float | None = None
     counterfactuals: tuple[Counterfactual, ...] = ()
     next_steps: tuple[NextStep, ...] = ()
+    rare_opinion: RareOpinion | None = None

@@ -1,6 +1,6 @@
-"""The engine: a chart in, an `Assessment` out, by the published rules and the common-disease ensemble.
+"""The engine: a chart in, an `Assessment` out, by the published rules and two learned engines.
 
-Responsible for loading the rule data once, running scores, red flags and the ensemble of a model bundle
+Responsible for loading the rule data once, running scores, red flags and the engines of a model bundle
 over a chart, and putting what they hold through the policy.  Without a bundle the rules speak alone.
 Pure and deterministic: no I/O after `load`, no clock, no randomness; the same chart gives the same bytes.
 """
@@ -11,12 +11,15 @@ import msgspec
 
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.hpo import Ontology
+from fhir_adapters.phenotype import PhenotypeReader
 from models.assessment import Assessment, Contribution, Fact, Missing, RedFlag, Severity
 from models.bundle import Bundle
 from models.common.engine import CommonEngine, Differential
 from models.knowledge import drug_harms
 from models.order_guidance import OrderGuidance
 from models.policy import EngineVote, PolicySettings, RuleResults, decide
+from models.rare.engine import RareEngine
+from models.rare_opinion import NOTHING, RareReader
 from models.recommendations import recommend
 from models.rules import tables
 from models.rules.actions import Actions
@@ -57,12 +60,14 @@ class Engine:
         immediate: ImmediateModel,
         knowledge_id: str,
         common: CommonEngine | None = None,
+        rare: RareReader | None = None,
         model_id: str = MODEL_ID,
     ) -> None:
         self.settings = settings
         self.actions = actions
         self.model_id = model_id
         self.common = common
+        self.rare = rare
         self.knowledge_id = knowledge_id
         self._terms = terms
         self._scores = scores
@@ -86,8 +91,12 @@ class Engine:
         actions = Actions.load()
         terms = TermTable(ontology, analytes)
         red_flags = RedFlagRules.load(terms, actions)
-        common = None
+        common, rare = None, None
+        knowledge_id = f"rules-{VERSION}+sha256.{tables.digest(drug_harms.PACKAGED)}"
         if bundle is not None:
+            if bundle.rare is not None:
+                phenotypes = PhenotypeReader.load(ontology)
+                rare = RareReader(RareEngine.of(bundle.rare), phenotypes, ontology)
             common = CommonEngine(
                 schema=bundle.schema,
                 ontology=ontology,
@@ -106,13 +115,17 @@ class Engine:
             complaints=ComplaintRisk.load(ontology),
             severity=SeverityRules.load(),
             immediate=ImmediateModel(Weights.load(), ScoreRisk.load(), analytes),
-            knowledge_id=f"rules-{VERSION}+sha256.{tables.digest(drug_harms.PACKAGED)}",
+            knowledge_id=knowledge_id,
             common=common,
+            rare=rare,
             model_id=MODEL_ID if bundle is None else bundle.id,
         )
 
-    def assess(self, chart: PatientChart) -> Assessment:
-        """Assess one chart.  Pure and deterministic; docs/benchmark.md has the time it takes."""
+    def assess(self, chart: PatientChart, *, thorough: bool = False) -> Assessment:
+        """Assess one chart.  Pure and deterministic; docs/benchmark.md has the time it takes.
+
+        `thorough` lists rare diseases with their reasons whether or not there is an alarm.
+        """
         currency = Currency(chart, self._scores.windows)
         scored = self._scores.evaluate(chart, currency)
         hits = self._terms.match(chart, currency)
@@ -133,7 +146,11 @@ class Engine:
         if self.common is not None:
             found = self.common.assess(chart, logit_of(immediate))
         votes = _votes(severity, immediate, found, graver=situation in ("immediate", "urgent"))
-        decision = decide(self.settings, results, votes)
+        held = NOTHING
+        if self.rare is not None:
+            alarm_from = self.settings.rare_alarm_threshold
+            held = self.rare.hold(chart, visible, alarm_from, thorough=thorough)
+        decision = decide(self.settings, results, votes, held.probability)
         recommendations = recommend(chart, self.actions, self._scores, results)
         assessment = Assessment(
             severity=decision.severity,
@@ -147,9 +164,10 @@ class Engine:
             recommendations=recommendations,
             order_concerns=self._order_rules.review(chart, currency, results, recommendations),
             common=(),
-            rare=(),
+            rare=held.predictions,
             rare_alarm=decision.rare_alarm,
-            rare_alarm_probability=0.0,
+            rare_alarm_probability=held.probability,
+            rare_opinion=held.opinion,
             explanation=immediate.contributions,
             missing=_missing(chart, scored),
             model=self.model_id,

@@ -34,6 +34,9 @@ LISTED = 100
 RESEMBLING = 3
 """Leading diseases whose papers are compared with the patient."""
 
+Ranked = tuple[Shortlist, NDArray[np.float32], I32]
+"""The candidates, their scores, and their places from the best to the worst."""
+
 
 class RareEngine:
     """The engine of one knowledge and one trained model; immutable, shared by all requests."""
@@ -113,7 +116,7 @@ class RareEngine:
 
     def rank(
         self, phenotype: Phenotype, exclude_evidence: frozenset[str] = frozenset()
-    ) -> tuple[Shortlist, NDArray[np.float32], I32]:
+    ) -> Ranked:
         """The candidates, their scores, and their places from the best to the worst."""
         shortlist = self.scorer.shortlist(phenotype, self._overlay(exclude_evidence))
         scores = self._reranker.score(shortlist.features)
@@ -125,9 +128,10 @@ class RareEngine:
         exclude_evidence: frozenset[str] = frozenset(),
         *,
         alarm_from: float = ALARM_FROM,
+        ranked: Ranked | None = None,
     ) -> RareAlarm:
         """Only whether to suspect a rare disease (arguments as for `assess`)."""
-        shortlist, scores, _ = self.rank(phenotype, exclude_evidence)
+        shortlist, scores, _ = ranked or self.rank(phenotype, exclude_evidence)
         if not len(scores):
             return RareAlarm(False, 0.0, alarm_from, False, 0.0, ())
         return self._rung(shortlist, self._reranker.probabilities(scores)[1], alarm_from)
@@ -140,6 +144,7 @@ class RareEngine:
         limit: int = LISTED,
         explained: int = EXPLAINED,
         alarm_from: float = ALARM_FROM,
+        ranked: Ranked | None = None,
     ) -> RareAssessment:
         """Assess one phenotype.
 
@@ -149,8 +154,9 @@ class RareEngine:
             limit: candidates listed at most.
             explained: leading candidates whose reasons are worked out.
             alarm_from: probability above which the alarm rings.
+            ranked: what `rank` gave for the same phenotype and evidence, if it was asked already.
         """
-        shortlist, scores, order = self.rank(phenotype, exclude_evidence)
+        shortlist, scores, order = ranked or self.rank(phenotype, exclude_evidence)
         terms = self.knowledge.terms
         if not len(shortlist.query.present):
             return self._nothing(shortlist, alarm_from)

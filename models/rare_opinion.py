@@ -1,0 +1,159 @@
+"""What the rare-disease engine holds of a chart: its phenotype, ranked diseases and the alarm.
+
+Responsible for what goes into the engine (the phenotype of the chart, evidence to leave out, what an
+emergency explains already) and for the form in which its answer enters an `Assessment`.  Works out reasons
+only where somebody will read them.  Pure.
+"""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from fhir_adapters.chart import PatientChart
+from fhir_adapters.hpo import Ontology
+from fhir_adapters.phenotype import PhenotypeReader
+from fhir_adapters.phenotype_profile import PhenotypeProfile, PhenotypeTerm
+from models.assessment import Fact, Prediction, RareOpinion, RedFlag
+from models.rare.assessment import RareAssessment, RareCandidate
+from models.rare.engine import RareEngine
+from models.rare.phenotype import Phenotype, Sex
+
+EXPLAINED = 5
+"""Leading candidates whose reasons are worked out."""
+LISTED = 150
+SYSTEMS = {"OMIM": "https://omim.org", "ORPHA": "http://www.orpha.net"}
+_SEX: dict[str, Sex] = {"male": "MALE", "female": "FEMALE"}
+
+
+class Held(msgspec.Struct, frozen=True):
+    """The probability of the alarm; predictions and reasons where there are any."""
+
+    probability: float = 0.0
+    predictions: tuple[Prediction, ...] = ()
+    opinion: RareOpinion | None = None
+
+
+NOTHING = Held()
+
+
+class RareReader:
+    """The rare-disease engine over charts; immutable, shared by all requests."""
+
+    def __init__(self, engine: RareEngine, phenotypes: PhenotypeReader, ontology: Ontology) -> None:
+        self.engine = engine
+        self._phenotypes = phenotypes
+        self._ontology = ontology
+
+    @property
+    def release(self) -> str:
+        """The release of HPO that the knowledge was made from."""
+        return self.engine.knowledge.release
+
+    def hold(
+        self, chart: PatientChart, red_flags: Iterable[RedFlag], threshold: float, *, thorough: bool
+    ) -> Held:
+        """What the engine holds of a chart.
+
+        Args:
+            chart: the patient.
+            red_flags: those that are met; what an emergency rests on is no sign of a rare disease.
+            threshold: probability above which the alarm rings.
+            thorough: list diseases and reasons without an alarm too.
+        """
+        profile = self._phenotypes.read(chart)
+        if not profile.present:
+            return NOTHING
+        unread = frozenset(_references(chart.exclude_evidence))
+        phenotype = _phenotype(profile, profile.present)
+        ranked = self.engine.rank(phenotype, unread)
+        alarm = self.engine.alarm(phenotype, unread, alarm_from=threshold, ranked=ranked)
+        aside: tuple[str, ...] = ()
+        if alarm.decision:
+            acute = _acute(profile, red_flags)
+            if acute:
+                aside = tuple([term.hpo for term in acute])
+                rest = [term for term in profile.present if term not in acute]
+                alarm = self.engine.alarm(_phenotype(profile, rest), unread, alarm_from=threshold)
+        if not alarm.decision and not thorough:
+            return Held(alarm.probability)
+        found = self.engine.assess(
+            phenotype, unread, limit=LISTED, explained=EXPLAINED, alarm_from=threshold, ranked=ranked
+        )
+        if aside:
+            found = msgspec.structs.replace(found, alarm=alarm)
+        if not found.candidates:
+            return NOTHING
+        opinion = RareOpinion(found, _facts(profile), self._labels(found), aside, tuple(sorted(unread)))
+        return Held(alarm.probability, tuple([_prediction(one) for one in found.candidates]), opinion)
+
+    def _labels(self, found: RareAssessment) -> tuple[tuple[str, str], ...]:
+        """HPO's own name of every finding that the answer speaks of."""
+        ids = sorted(set(_named(found)))
+        return tuple([(one, self._ontology.label(one)) for one in ids if one in self._ontology])
+
+
+def _references(excluded: Iterable[str]) -> Iterator[str]:
+    """``PMID:123`` for that and for the bare number; other references as they are."""
+    for each in excluded:
+        text = each.strip()
+        yield f"PMID:{text}" if text.isdigit() else text
+
+
+def _phenotype(profile: PhenotypeProfile, present: Iterable[PhenotypeTerm]) -> Phenotype:
+    return Phenotype(
+        tuple([term.hpo for term in present]),
+        profile.excluded_ids,
+        _SEX.get(profile.sex or ""),
+        profile.age_years,
+        profile.onset_years,
+    )
+
+
+def _acute(profile: PhenotypeProfile, red_flags: Iterable[RedFlag]) -> tuple[PhenotypeTerm, ...]:
+    """The terms that an emergency now rests on: a common explanation that comes first."""
+    codes: set[str] = set()
+    sources: set[str] = set()
+    for flag in red_flags:
+        if flag.urgency in ("immediate", "urgent") and not flag.stale:
+            for fact in flag.facts:
+                codes.add(fact.code)
+                sources.update(fact.sources)
+    return tuple(
+        [term for term in profile.present if term.hpo in codes or (term.sources and sources.issuperset(term.sources))]
+    )  # fmt: skip
+
+
+def _facts(profile: PhenotypeProfile) -> tuple[Fact, ...]:
+    present = [Fact("finding", term.hpo, term.label, term.sources) for term in profile.present]
+    absent = [Fact("finding", t.hpo, t.label, t.sources, state="absent") for t in profile.excluded]
+    return (*present, *absent)
+
+
+def _prediction(candidate: RareCandidate) -> Prediction:
+    codings = []
+    for each in candidate.ids:
+        registry, _, number = each.partition(":")
+        if registry in SYSTEMS:
+            codings.append((SYSTEMS[registry], number, candidate.name))
+    return Prediction(
+        candidate.ids[0],
+        candidate.name,
+        candidate.probability,
+        tuple(codings),
+        score=candidate.score,
+        baseline=candidate.baseline,
+    )
+
+
+def _named(found: RareAssessment) -> Iterator[str]:
+    for candidate in found.candidates:
+        for match in candidate.matched:
+            yield match.hpo
+            if match.reported is not None:
+                yield match.reported.hpo
+        for reported in (*candidate.missing, *candidate.contradicting):
+            yield reported.hpo
+    for question in found.questions:
+        yield question.hpo
+    for like in found.resembles:
+        yield from (*like.shares, *like.differs, *like.beyond)
