@@ -31,7 +31,7 @@ def _citations(sources: tuple[str, ...], most: int, estimate: str) -> str:
 @lru_cache(maxsize=64)
 def _version(knowledge: str) -> str:
     """``rules-1+sha256.5fc2166a09...`` as ``rules-1 5fc2166a``: enough to tell versions apart."""
-    name, _, digest = knowledge.partition("+")
+    name, digest, *_ = [*knowledge.split("+"), ""]
     return escape(f"{name} {digest.rpartition('.')[2][:8]}".strip(), 40)
 
 

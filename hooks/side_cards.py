@@ -19,6 +19,7 @@ from hooks.facts import distinct, saying_several
 from hooks.markdown import escape, plain
 from hooks.override_reasons import override_reasons
 from hooks.priority import RANK, priorities
+from hooks.rare_card import rare_card, rare_facts
 from hooks.statements import Statement, keys_of
 from hooks.titles import title_of
 from models.assessment import Fact
@@ -169,9 +170,8 @@ def model_cards(context: CallContext, fresh: list[Statement], told: Differential
     texts = context.texts
     most = context.settings.max_facts
     found: list[tuple[int, Card]] = []
-    rare: list[Fact] = []
-    if assessment.rare_alarm and assessment.rare:
-        rare = _supporting(context, assessment.rare[0].id)
+    suspected = rare_card(context)
+    rare = rare_facts(assessment)
     said: set[Key] = {(fact.kind, fact.code) for fact in rare[:most]}
     code = assessment.escalation.code
     grave = any(statement.rank <= RANK["urgent"] for statement in fresh)
@@ -212,23 +212,8 @@ def model_cards(context: CallContext, fresh: list[Statement], told: Differential
         )
     else:
         hosts = False
-    if assessment.rare_alarm and assessment.rare:
-        named = [plain(candidate.label, 60) for candidate in assessment.rare[:3]]
-        lines = [
-            f"{escape(candidate.label)} ({texts.number(round(100 * candidate.probability))} %)"
-            for candidate in assessment.rare[:5]
-        ]
-        found.append(
-            _opinion(
-                context,
-                key="rare",
-                summary=texts["model.rare"].format(names=", ".join(named)),
-                indicator="warning",
-                topic="rare-disease",
-                body=[texts["model.rare_detail"], wording.bullets(lines)],
-                facts=rare,
-            )
-        )
+    if suspected is not None:
+        found.append(suspected)
     return Opinions(tuple(found), hosts, frozenset(said))
 
 

@@ -97,6 +97,7 @@ class Engine:
             if bundle.rare is not None:
                 phenotypes = PhenotypeReader.load(ontology)
                 rare = RareReader(RareEngine.of(bundle.rare), phenotypes, ontology)
+                knowledge_id = f"{knowledge_id}+hpo.{rare.release}"
             common = CommonEngine(
                 schema=bundle.schema,
                 ontology=ontology,

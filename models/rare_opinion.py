@@ -5,6 +5,7 @@ emergency explains already) and for the form in which its answer enters an `Asse
 only where somebody will read them.  Pure.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 import msgspec
@@ -110,17 +111,25 @@ def _phenotype(profile: PhenotypeProfile, present: Iterable[PhenotypeTerm]) -> P
 
 
 def _acute(profile: PhenotypeProfile, red_flags: Iterable[RedFlag]) -> tuple[PhenotypeTerm, ...]:
-    """The terms that an emergency now rests on: a common explanation that comes first."""
+    """The terms that an emergency now rests on: a common explanation that comes first.
+
+    A value or problem behind it stands for the term read from it, unless several were (free text).
+    """
     codes: set[str] = set()
     sources: set[str] = set()
     for flag in red_flags:
         if flag.urgency in ("immediate", "urgent") and not flag.stale:
             for fact in flag.facts:
                 codes.add(fact.code)
-                sources.update(fact.sources)
-    return tuple(
-        [term for term in profile.present if term.hpo in codes or (term.sources and sources.issuperset(term.sources))]
-    )  # fmt: skip
+                if fact.kind != "finding":
+                    sources.update(fact.sources)
+    terms = Counter([source for term in profile.present for source in term.sources])
+    sources = {source for source in sources if terms[source] == 1}
+    found = []
+    for term in profile.present:
+        if term.hpo in codes or (term.sources and sources.issuperset(term.sources)):
+            found.append(term)
+    return tuple(found)
 
 
 def _facts(profile: PhenotypeProfile) -> tuple[Fact, ...]:

@@ -65,9 +65,10 @@ def trial_chart(builder: ChartBuilder) -> PatientChart:
 
 def try_out(knowledge: Knowledge) -> None:
     """Assess the made-up patient; raises what goes wrong, and `ValueError` for an impossible probability."""
-    assessment = knowledge.engine.assess(trial_chart(knowledge.builder))
+    assessment = knowledge.engine.assess(trial_chart(knowledge.builder), thorough=True)
     shares = [*assessment.severity_probabilities, assessment.immediate_probability]
-    shares += [prediction.probability for prediction in assessment.common]
+    shares += [prediction.probability for prediction in (*assessment.common, *assessment.rare)]
+    shares.append(assessment.rare_alarm_probability)
     if not all(0 <= share <= 1 for share in shares):  # also false for NaN
         raise ValueError("a probability is not between 0 and 1")
 

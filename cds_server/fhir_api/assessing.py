@@ -62,7 +62,7 @@ async def assess_bundle(
             patient_id=None,
             retrospective=True,
         )
-        assessment = knowledge.engine.assess(chart)
+        assessment = knowledge.engine.assess(chart, thorough=True)
         answer = encode(chart, assessment)
         return _Done(assessment, chart, answer, digest(answer), digest(body))
 

@@ -11,6 +11,7 @@ from typing import Any
 from cds_server.fhir_api.differential import coding_of, differential_parameters
 from cds_server.fhir_api.explanation import explanation_parts
 from cds_server.fhir_api.parts import Part, decimal, string_part, string_parts
+from cds_server.fhir_api.rare import RareParts
 from fhir_adapters.chart import PatientChart
 from hooks.cards import DEFAULT_SETTINGS
 from hooks.context import CallContext
@@ -32,6 +33,8 @@ def assessment_parameters(
     texts = texts_for(language)
     context = CallContext(chart, assessment, texts, names, "", None, DEFAULT_SETTINGS)
     escalation = assessment.escalation
+    opinion = assessment.rare_opinion
+    rare = RareParts(context, opinion) if opinion is not None else None
     return {
         "resourceType": "Parameters",
         "parameter": [
@@ -51,12 +54,13 @@ def assessment_parameters(
                 ],
             },
             {"name": "common", "resource": _risk(context, assessment.common, "common")},
-            {"name": "rare", "resource": _risk(context, assessment.rare, "rare")},
+            {"name": "rare", "resource": _risk(context, assessment.rare, "rare", rare)},
             {
                 "name": "rare-alarm",
                 "part": [
                     {"name": "decision", "valueBoolean": assessment.rare_alarm},
                     {"name": "probability", "valueDecimal": decimal(assessment.rare_alarm_probability)},
+                    *(rare.alarm() if rare is not None else []),
                 ],
             },
             {
@@ -69,6 +73,7 @@ def assessment_parameters(
             },
             {"name": "explanation", "part": explanation_parts(assessment, texts, names)},
             *differential_parameters(context),
+            *([rare.parameter()] if rare is not None else []),
             *_missing(chart, assessment, texts),
             {"name": "unreadable", "part": _unreadable(chart, texts)},
             {
@@ -82,7 +87,9 @@ def assessment_parameters(
     }
 
 
-def _risk(context: CallContext, predictions: Sequence[Prediction], identity: str) -> Part:
+def _risk(
+    context: CallContext, predictions: Sequence[Prediction], identity: str, rare: RareParts | None = None
+) -> Part:
     chart = context.chart
     resource: Part = {
         "resourceType": "RiskAssessment",
@@ -94,7 +101,13 @@ def _risk(context: CallContext, predictions: Sequence[Prediction], identity: str
     if chart.encounter is not None:
         resource["encounter"] = {"reference": chart.encounter.reference}
     if predictions:
-        resource["prediction"] = [_prediction(prediction, context) for prediction in predictions]
+        if rare is None:
+            resource["prediction"] = [
+                _prediction(one, context, rationale(one, context)) for one in predictions
+            ]
+        else:
+            why = rare.rationales()
+            resource["prediction"] = [_prediction(one, context, why.get(one.id, "")) for one in predictions]
         if identity == "common":
             resource["note"] = [{"text": f"{context.texts['differential.simulated']}."}]
     return resource
@@ -105,7 +118,7 @@ def _patient_reference(chart: PatientChart) -> str:
     return identity if "/" in identity or ":" in identity else f"Patient/{identity}"
 
 
-def _prediction(prediction: Prediction, context: CallContext) -> Part:
+def _prediction(prediction: Prediction, context: CallContext, why: str) -> Part:
     codings = [coding_of(coding) for coding in prediction.codings]
     entry: Part = {
         "outcome": {
@@ -114,7 +127,6 @@ def _prediction(prediction: Prediction, context: CallContext) -> Part:
         },
         "probabilityDecimal": decimal(prediction.probability),
     }
-    why = rationale(prediction, context)
     if why:
         entry["rationale"] = why
     return entry

@@ -112,7 +112,8 @@ class RareAlarm(msgspec.Struct, frozen=True):
 
 class RareAssessment(msgspec.Struct, frozen=True):
     """The whole answer.  `candidates` by falling probability; with `none_probability` and the candidates
-    not listed (`rest_probability`) they sum to 1.  `unknown` are ids that are no abnormality of this HPO."""
+    not listed (`rest_probability`) they sum to 1.  `unknown` are ids that are no abnormality of this HPO,
+    `diseases` how many diseases were ranked."""
 
     candidates: tuple[RareCandidate, ...]
     none_probability: float
@@ -124,3 +125,4 @@ class RareAssessment(msgspec.Struct, frozen=True):
     unknown: tuple[str, ...]
     release: str
     attribution: str
+    diseases: int = 0

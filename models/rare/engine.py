@@ -81,6 +81,12 @@ class RareEngine:
         return (self._by_disease[number][0].disease,)
 
     @cached_property
+    def _count(self) -> int:
+        """How many diseases are ranked, enrolled ones included."""
+        known = len(self.knowledge.diseases)
+        return known + sum([number >= known for number in self._by_disease])
+
+    @cached_property
     def _numbers(self) -> dict[str, int]:
         return {one: number for number, ids in enumerate(self.knowledge.diseases.ids) for one in ids}
 
@@ -114,9 +120,7 @@ class RareEngine:
                 )
         return overlay_of(profiles, terms)
 
-    def rank(
-        self, phenotype: Phenotype, exclude_evidence: frozenset[str] = frozenset()
-    ) -> Ranked:
+    def rank(self, phenotype: Phenotype, exclude_evidence: frozenset[str] = frozenset()) -> Ranked:
         """The candidates, their scores, and their places from the best to the worst."""
         shortlist = self.scorer.shortlist(phenotype, self._overlay(exclude_evidence))
         scores = self._reranker.score(shortlist.features)
@@ -180,6 +184,7 @@ class RareEngine:
             shortlist.query.unknown,
             self.knowledge.release,
             self.knowledge.attribution,
+            self._count,
         )
 
     def _candidate(
