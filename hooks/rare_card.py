@@ -6,7 +6,7 @@ Responsible for what is told of an alarm; words are in `rare_words`.  Without an
 import msgspec
 
 from hooks import wording
-from hooks.cards import Card, Source, Suggestion, build_card
+from hooks.cards import Card, Link, Source, Suggestion, build_card
 from hooks.context import INDICATOR, CallContext
 from hooks.markdown import escape, plain
 from hooks.override_reasons import override_reasons
@@ -14,6 +14,7 @@ from hooks.rare_words import RareWords, references, told_first
 from hooks.suggestions import action_title, answered, catalogue, order_suggestion
 from models.assessment import Assessment, Fact, RareOpinion
 
+HPO = "https://hpo.jax.org"
 REFERRAL = "referral-genetics"
 _FAMILIES = 3
 _NAMED = 2
@@ -66,7 +67,8 @@ def rare_card(context: CallContext) -> tuple[int, Card] | None:
         limits.append(texts["rare.set_aside"].format(findings=words.list(opinion.set_aside)))
     limits += wording.unread_lines(context.chart, texts)
     parts.append(wording.section(texts["card.unknown"], wording.bullets(limits)))
-    parts.append(f"*{escape(assessed.attribution, 500)}*")
+    release = escape(assessed.release)
+    parts.append(f"*{texts['rare.attribution'].format(release=release)}*")
     parts.append(context.basis(references(leading, _REFERENCES)))
     key = "rare.summary_none" if unknown else "rare.summary"
     reason = texts["rare.reason_none" if unknown else "rare.reason"].format(names=names)
@@ -79,6 +81,7 @@ def rare_card(context: CallContext) -> tuple[int, Card] | None:
         source=_source(context),
         suggestions=_referral(context, reason),
         override_reasons=override_reasons("assessment", texts.language),
+        links=(Link(texts["rare.link"].format(release=plain(assessed.release)), HPO, "absolute"),),
     )
     return INDICATOR.index("warning"), card
 
@@ -97,11 +100,11 @@ def _steps(context: CallContext, words: RareWords) -> list[str]:
 def _resembling(opinion: RareOpinion, words: RareWords, context: CallContext) -> str:
     """The nearest paper or enrolled case, when it shares something."""
     for like in opinion.assessed.resembles[:1]:
-        if like.shares:
+        if len(like.shares) > 1:
             called = {one: candidate for candidate in opinion.assessed.candidates for one in candidate.ids}
             disease = called.get(like.disease)
             return context.texts["rare.resembles"].format(
-                reference=escape(plain(like.reference, 40)),
+                reference=escape(plain(like.reference.partition(";")[0], 40)),
                 disease=words.name(disease) if disease is not None else escape(plain(like.disease, 80)),
                 findings=words.list(like.shares[:_IN_COMMON]),
             )

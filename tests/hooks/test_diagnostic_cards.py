@@ -7,6 +7,7 @@ import msgspec
 import pytest
 from hook_values import AT, assessment, assessments, chart, finding, measured, news2
 from hypothesis import HealthCheck, Phase, given, settings
+from rare_show import suspected
 
 from fhir_adapters.chart import Encounter, ReadIssue
 from hooks.diagnostic_assessment import cards
@@ -14,7 +15,6 @@ from models.assessment import (
     CriticalValue,
     Escalation,
     Fact,
-    Prediction,
     Recommendation,
     RedFlag,
     Score,
@@ -229,12 +229,10 @@ def test_unreadable_values_in_an_emergency_are_an_info_card_of_their_own():
 
 def test_a_rare_disease_alarm_names_the_candidates():
     (card,) = show(
-        rare=(Prediction("r1", "Fabry disease", 0.81, ()), Prediction("r2", "Gaucher disease", 0.05, ())),
-        rare_alarm=True,
-        escalation=Escalation("rare-disease-alarm", "x"),
+        **suspected("Fabry disease", "Gaucher disease"), escalation=Escalation("rare-disease-alarm", "x")
     )
     assert card.summary == "A rare disease is worth considering: Fabry disease, Gaucher disease"
-    assert "Fabry disease (81 %)" in card.detail
+    assert "**Fabry disease** (60 %)" in card.detail
 
 
 def test_attention_without_a_red_flag_is_said_with_its_probability():

@@ -32,6 +32,7 @@ from hook_values import chart, labels
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from rare_show import suspected
 
 from fhir_adapters.chart import Encounter, Finding, Measurement, Order, Problem, ReadIssue
 from fhir_adapters.chart_builder import ChartBuilder
@@ -276,15 +277,14 @@ def test_a_slow_problem_and_a_rare_disease_leave_room_for_three_cards():
         immediate=True,
         immediate_probability=0.4,
         red_flags=(lump,),
-        rare=(Prediction("r1", "Fabry disease", 0.8, ()),),
-        rare_alarm=True,
+        **suspected("Fabry disease"),
     )
     assert [card.indicator for card in shown] == ["warning", "warning", "info"]
     assert ["**Differential:**" in card.detail for card in shown] == [True, False, False]
 
 
 def test_a_rare_disease_leaves_the_differential_a_card_of_its_own():
-    shown = show(rare=(Prediction("r1", "Fabry disease", 0.8, ()),), rare_alarm=True)
+    shown = show(**suspected("Fabry disease"))
     assert [card.summary.partition(":")[0] for card in shown] == [
         "A rare disease is worth considering",
         "Differential",

@@ -1,0 +1,23 @@
+"""A tiny bundle with the shipped rare-disease engine in it, signed with the tests' key."""
+
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bundle_helpers import KEY, TRUSTED, tiny_bundle
+
+import models
+from models.bundle import Bundle, add_rare
+
+ARRAYS = Path(models.__file__).parent / "artifacts" / "rare" / "rare.npz"
+
+
+@cache
+def both() -> Bundle:
+    """Common diseases of the tiny ensemble, all rare ones."""
+    with TemporaryDirectory() as name:
+        directory = Path(name)
+        tiny_bundle(directory / "tiny")
+        return add_rare(
+            directory / "tiny", directory / "both", TRUSTED, ARRAYS.read_bytes(), {"HPO": "cite"}, KEY
+        )
