@@ -90,7 +90,7 @@ def test_without_an_alarm_or_without_reasons_there_is_no_card(missing: str) -> N
 
 def test_a_name_that_a_site_enrolled_does_nothing_in_markdown() -> None:
     (card,) = show(**suspected("<img src=x> [a](http://evil.example) **b**"))
-    assert "<img" not in card.detail and "[a](" not in card.detail.replace("\\]", "")
+    assert "<img" not in card.detail and "[a](" not in card.detail
     assert len(card.summary) < 140
 
 
