@@ -91,7 +91,7 @@ class CommonEngine:
         self.ensemble = Ensemble(arrays, msgspec.convert(stack, Stack), places, mix, categories)
         chance = arrays["knowledge.chance"].astype(np.float32, order="C")
         self._explains = explaining(chance)
-        self._next_steps = NextSteps(schema, chance, arrays, stack_tests(arrays))
+        self._next_steps = NextSteps(schema, chance, arrays, stack_tests(arrays), self.diseases)
         self._analytes = analytes
         self._quantiles = np.array(self.ensemble.stack.similarity)
         self._levels = np.linspace(0, 1, len(self._quantiles))
