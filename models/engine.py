@@ -111,8 +111,11 @@ class Engine:
             model_id=MODEL_ID if bundle is None else bundle.id,
         )
 
-    def assess(self, chart: PatientChart) -> Assessment:
-        """Assess one chart.  Pure and deterministic; docs/benchmark.md has the time it takes."""
+    def assess(self, chart: PatientChart, *, alternatives: bool = True) -> Assessment:
+        """Assess one chart.  Pure and deterministic; docs/benchmark.md has the time it takes.
+
+        Without `alternatives` there are no counterfactuals, for one who would not show them.
+        """
         currency = Currency(chart, self._scores.windows)
         scored = self._scores.evaluate(chart, currency)
         hits = self._terms.match(chart, currency)
@@ -131,7 +134,7 @@ class Engine:
         severity, probabilities = self._severity.probabilities(situation)
         found = None
         if self.common is not None:
-            found = self.common.assess(chart, logit_of(immediate))
+            found = self.common.assess(chart, logit_of(immediate), alternatives=alternatives)
         votes = _votes(severity, immediate, found, graver=situation in ("immediate", "urgent"))
         decision = decide(self.settings, results, votes)
         recommendations = recommend(chart, self.actions, self._scores, results)
