@@ -141,7 +141,11 @@ class Build:
         # A chart says the same thing many times: what a set of codings means is worked out once.
         key: tuple[str | None, ...]
         if len(codings) == 1:
-            key = (codings[0].system, codings[0].code)
+            first = codings[0]
+            key = (first.system, first.code)
+        elif len(codings) == 2:
+            first, second = codings
+            key = (first.system, first.code, second.system, second.code)
         else:
             key = tuple([part for coding in codings for part in (coding.system, coding.code)])
         try:
@@ -149,9 +153,9 @@ class Build:
         except KeyError:
             found = self.resolved[key] = self._resolve(codings)
         if found is None:
-            first = next((c for c in codings if c.code), None)
-            if first is not None:
-                self.unmapped.append(Unmapped(reference, first.system or "", first.code or ""))
+            named = next((c for c in codings if c.code), None)
+            if named is not None:
+                self.unmapped.append(Unmapped(reference, named.system or "", named.code or ""))
             else:
                 self.issues.append(ReadIssue("missing-code", reference, "code.coding"))
         return found

@@ -54,13 +54,13 @@ def _state(verification: r.Status | None) -> State | None:
     return state
 
 
-def read_conditions(
+def read_conditions(  # noqa: PLR0912, PLR0915 hot loop
     build: Build, pairs: Iterable[tuple[str, r.Condition]], *, encounter_start: datetime | None
 ) -> None:
     """Read all Conditions of the patient.  `encounter_start` widens what counts as recent."""
     since = min(build.at, encounter_start or build.at) - RECENT
     soon = build.at + timedelta(days=1)
-    ours, me = build.ours, build.patient_reference
+    ours, me, times = build.ours, build.patient_reference, build.times
     for reference, condition in pairs:
         subject = condition.subject
         if (
@@ -70,19 +70,43 @@ def read_conditions(
             and not build.is_ours(reference, subject)
         ):
             continue
-        state = _state(condition.verificationStatus)
+        # What most Conditions have is read here, without a call: one coding of each status.
+        verification, clinical = condition.verificationStatus, condition.clinicalStatus
+        if (
+            verification is not None
+            and (codings := verification.coding) is not None
+            and len(codings) == 1
+            and (code := codings[0].code)
+        ):
+            state = _STATES.get(code, "present")
+        else:
+            state = _state(verification)
         if state is None:
             continue
         history: ProblemStatus | None = None
-        for code in codes_of(condition.clinicalStatus):
-            history = _HISTORY.get(code, history)
-        if condition.clinicalStatus is None and _abated(build, reference, condition):
-            history = "resolved"
+        if clinical is None:
+            if _abated(build, reference, condition):
+                history = "resolved"
+        elif (codings := clinical.coding) is not None and len(codings) == 1 and (code := codings[0].code):
+            history = _HISTORY.get(code)
+        else:
+            for code in codes_of(clinical):
+                history = _HISTORY.get(code, history)
         period = condition.onsetPeriod
         onset_text = condition.onsetDateTime or (period.start if period is not None else None)
-        onset = build.time(onset_text, reference, "onset")
-        recorded = build.time(condition.recordedDate, reference, "recordedDate")
-        time = recorded or onset
+        if onset_text is None:
+            onset = None
+        elif onset_text in times:
+            onset = times[onset_text]
+        else:
+            onset = build.time(onset_text, reference, "onset")
+        recorded = condition.recordedDate
+        if recorded is None:
+            time = onset
+        elif recorded in times:
+            time = times[recorded] or onset
+        else:
+            time = build.time(recorded, reference, "recordedDate") or onset
         if time is not None and time > soon:
             build.issues.append(ReadIssue("invalid-date", reference, "recordedDate", "in the future"))
         role: Role = "encounter"
@@ -91,8 +115,15 @@ def read_conditions(
         elif time is None and history is not None:
             # Over, and nobody says since when: background, as the problem list has it.
             role = "problem-list"
-        onset_age = _onset_age(build, condition, onset)
-        read_concept(build, reference, condition.code, state, history, role, time, onset_age)
+        onset_age = None
+        if onset is not None or condition.onsetAge is not None:
+            onset_age = _onset_age(build, condition, onset)
+        concept = condition.code
+        if concept is not None and (found := build.resolve(concept, reference)) is not None:
+            if not found.ignored:
+                _add(build, reference, found, state, history, role, time, onset_age)
+        else:
+            read_concept(build, reference, concept, state, history, role, time, onset_age, asked=True)
 
 
 def _abated(build: Build, reference: str, condition: r.Condition) -> bool:
@@ -129,12 +160,17 @@ def read_concept(
     role: Role,
     time: datetime | None,
     onset_age_days: int | None = None,
+    *,
+    asked: bool = False,
 ) -> None:
-    """One concept by its codings, else by its text; what nobody knows is counted as unmapped."""
+    """One concept by its codings, else by its text; what nobody knows is counted as unmapped.
+
+    `asked` says that its codings were looked up and are not known.
+    """
     if code is None:
         build.issues.append(ReadIssue("missing-code", reference, "code"))
         return
-    found = build.resolve(code, reference)
+    found = None if asked else build.resolve(code, reference)
     if found is not None:
         if not found.ignored:
             _add(build, reference, found, state, history, role, time, onset_age_days)

@@ -4,12 +4,13 @@ Holds the source and the "based on" line that all cards carry; decides nothing a
 """
 
 from collections.abc import Iterable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import msgspec
 
 from fhir_adapters.chart import PatientChart
 from hooks.cards import TOPIC_SYSTEM, CardSettings, Coding, Indicator, Source
+from hooks.facts import saying_several
 from hooks.markdown import escape
 from hooks.priority import short_citation
 from hooks.texts import Texts
@@ -35,7 +36,7 @@ def _version(knowledge: str) -> str:
     return escape(f"{name} {digest.rpartition('.')[2][:8]}".strip(), 40)
 
 
-class CallContext(msgspec.Struct, frozen=True):
+class CallContext(msgspec.Struct, frozen=True, dict=True):
     """One hook call.  `seed` is unique to it; `base_url` the server's absolute address or `None`."""
 
     chart: PatientChart
@@ -45,6 +46,11 @@ class CallContext(msgspec.Struct, frozen=True):
     seed: str
     base_url: str | None
     settings: CardSettings
+
+    @cached_property
+    def several(self) -> frozenset[str]:
+        """The Conditions that hold more than one finding (`hooks.facts`)."""
+        return saying_several(self.chart)
 
     def source(self, topic: str, *, learned: bool = False) -> Source:
         """The card's source with its topic (of ``urn:cds-server:topic``); `learned` for the model's."""

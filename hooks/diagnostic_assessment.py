@@ -15,7 +15,7 @@ from hooks.context import INDICATOR, CallContext
 from hooks.differential import Differential, categories, differential_of
 from hooks.differential_card import Section, differential_card, section
 from hooks.differential_words import Key
-from hooks.facts import distinct, saying_several
+from hooks.facts import distinct
 from hooks.override_reasons import override_reasons
 from hooks.priority import RANK, priorities
 from hooks.side_cards import model_cards, outdated_card, quality_card
@@ -97,7 +97,7 @@ def _group_cards(
     """One card per group; the first holds the differential.  `shown` are facts that other cards show."""
     if not groups:
         return []
-    several = saying_several(context.chart)
+    several = context.several
     # A fact that a red flag or critical value rests on is shown on its card, not where a score used it.
     owner: dict[Key, int] = {}
     for scores in (False, True):

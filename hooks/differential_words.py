@@ -13,7 +13,7 @@ from functools import lru_cache
 from hooks import wording
 from hooks.context import CallContext
 from hooks.differential import IMMEDIATE, Differential, contributions_to, facts_behind, table
-from hooks.facts import distinct, saying_several
+from hooks.facts import distinct
 from hooks.families import Entry
 from hooks.markdown import plain
 from hooks.suggestions import action_title
@@ -115,7 +115,7 @@ def reasons(target: str, context: CallContext, said: set[Key], finish: Finish = 
         finish: applied to what comes from the record.
     """
     texts = context.texts
-    several = saying_several(context.chart)
+    several = context.several
     supporting, opposing = contributions_to(target, context.assessment)
     found: list[str] = []
     facts = distinct([[one.fact for one in supporting]], several)[:MOST_FOR]

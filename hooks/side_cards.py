@@ -15,7 +15,7 @@ from hooks.context import INDICATOR, CallContext
 from hooks.differential import IMMEDIATE, Differential, contributions_to, has_complaint
 from hooks.differential_card import Section, section
 from hooks.differential_words import Key
-from hooks.facts import distinct, saying_several
+from hooks.facts import distinct
 from hooks.markdown import escape, plain
 from hooks.override_reasons import override_reasons
 from hooks.priority import RANK, priorities
@@ -234,7 +234,7 @@ def _supporting(context: CallContext, target: str) -> list[Fact]:
     """The facts that speak for something: those that tell, else whatever does."""
     telling, _ = contributions_to(target, context.assessment)
     if telling:
-        return distinct([[one.fact for one in telling]], saying_several(context.chart))
+        return distinct([[one.fact for one in telling]], context.several)
     return [one.fact for one in context.assessment.explanation if one.target == target and one.amount > 0]
 
 

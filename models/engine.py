@@ -122,10 +122,11 @@ class Engine:
             model_id=MODEL_ID if bundle is None else bundle.id,
         )
 
-    def assess(self, chart: PatientChart, *, thorough: bool = False) -> Assessment:
+    def assess(self, chart: PatientChart, *, alternatives: bool = True, thorough: bool = False) -> Assessment:
         """Assess one chart.  Pure and deterministic; docs/benchmark.md has the time it takes.
 
-        `thorough` lists rare diseases with their reasons whether or not there is an alarm.
+        Without `alternatives` there are no counterfactuals, for one who would not show them.  `thorough`
+        lists rare diseases with their reasons whether or not there is an alarm.
         """
         currency = Currency(chart, self._scores.windows)
         scored = self._scores.evaluate(chart, currency)
@@ -145,7 +146,7 @@ class Engine:
         severity, probabilities = self._severity.probabilities(situation)
         found = None
         if self.common is not None:
-            found = self.common.assess(chart, logit_of(immediate))
+            found = self.common.assess(chart, logit_of(immediate), alternatives=alternatives)
         votes = _votes(severity, immediate, found, graver=situation in ("immediate", "urgent"))
         held = NOTHING
         if self.rare is not None:

@@ -36,6 +36,8 @@ _CARDS = {
     "diagnostic-assessment": diagnostic_assessment.cards,
     "order-review": order_review.cards,
 }
+_ALTERNATIVES = frozenset({"diagnostic-assessment"})
+"""Services whose cards say what would change the differential."""
 
 
 class _Moment(msgspec.Struct, frozen=True):
@@ -144,7 +146,7 @@ class HookCalls:
             selections=request.selections,
             sections_missing=record.sections_missing,
         )
-        assessment = knowledge.engine.assess(chart)
+        assessment = knowledge.engine.assess(chart, alternatives=call.service.id in _ALTERNATIVES)
         cards = _CARDS[call.service.id](
             chart,
             assessment,

@@ -71,6 +71,14 @@ def operation_definition(base_url: str) -> dict[str, Any]:
             ),
             _parameter("next-step", "out", None, "*", "What to ask or test next.", minimum=0),
             _parameter(
+                "rare-explanation",
+                "out",
+                None,
+                "1",
+                "Phenotype, reasons of the leading rare diseases, families, what to check, HPO release.",
+                minimum=0,
+            ),
+            _parameter(
                 "missing-information", "out", None, "1", "What the assessment did without.", minimum=0
             ),
             _parameter("unreadable", "out", None, "1", "What was sent and could not be used."),

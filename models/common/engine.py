@@ -91,13 +91,16 @@ class CommonEngine:
         self.ensemble = Ensemble(arrays, msgspec.convert(stack, Stack), places, mix, categories)
         chance = arrays["knowledge.chance"].astype(np.float32, order="C")
         self._explains = explaining(chance)
-        self._next_steps = NextSteps(schema, chance, arrays, stack_tests(arrays))
+        self._next_steps = NextSteps(schema, chance, arrays, stack_tests(arrays), self.diseases)
         self._analytes = analytes
         self._quantiles = np.array(self.ensemble.stack.similarity)
         self._levels = np.linspace(0, 1, len(self._quantiles))
 
-    def assess(self, chart: PatientChart, rules_logit: float) -> Differential:
-        """Assess one chart; `rules_logit` is the published rules' logit of immediate attention."""
+    def assess(self, chart: PatientChart, rules_logit: float, *, alternatives: bool = True) -> Differential:
+        """Assess one chart; `rules_logit` is the published rules' logit of immediate attention.
+
+        Without `alternatives` no counterfactuals are worked out; everything else is the same.
+        """
         features = self.reader.read(chart)
         outcome = self.ensemble.run(features, rules_logit)
         order = np.argsort(-outcome.disease, kind="stable")
@@ -111,6 +114,9 @@ class CommonEngine:
         amounts, baseline = self.ensemble.explain(grouped, len(facts), shown, immediate=True)
         predictions = self._predictions(outcome, listed, in_set, baseline.tolist())
         similarity = self._similarity(features, outcome, order)
+        changes: tuple[Counterfactual, ...] = ()
+        if alternatives:
+            changes = counterfactuals(self, chart, grouped, facts, amounts[:, 0], int(order[0]))
         return Differential(
             predictions=predictions,
             other_probability=max(0.0, 1.0 - sum([item.probability for item in predictions])),
@@ -119,7 +125,7 @@ class CommonEngine:
             immediate_logit=outcome.immediate_logit,
             rules_weight=stack.immediate[0],
             contributions=self._contributions(facts, amounts, shown),
-            counterfactuals=counterfactuals(self, chart, grouped, facts, amounts[:, 0], int(order[0])),
+            counterfactuals=changes,
             next_steps=self._next_steps.best(features, outcome.disease, order, self.diseases),
             set_size=size,
             coverage=stack.coverage,

@@ -24,6 +24,9 @@ LEADING = 12
 SHOWN = {"ask": 3, "test": 3}
 LEAST_GAIN = 0.02
 """Bits under which a step is not worth naming."""
+RULES_IN = 5.0
+"""Positive likelihood ratio from which a test speaks for a disease against any other (moderate to large
+shifts: Jaeschke et al. 1994, JAMA 271:703)."""
 DANGER = 3.0
 """How much more a disease that always needs attention within minutes weighs than one that never does: to
 know whether it is this is worth more.  Grade C: set by this project."""
@@ -38,6 +41,7 @@ class NextSteps:
         chance: F32,
         arrays: Arrays,
         tests: tuple[str, ...],
+        diseases: Sequence[DiseaseInfo] = (),
     ) -> None:
         self._keys = schema.findings
         self._above = [frozenset(numbers) for numbers in schema.above]
@@ -51,6 +55,13 @@ class NextSteps:
         self._pairs: dict[int, list[tuple[int, int]]] = {}
         for test, one, other in arrays["knowledge.test_pairs"].tolist():
             self._pairs.setdefault(test, []).append((one, other))
+        # Which diseases a test rules in, whatever else it may be.
+        self._rules_in: dict[int, list[int]] = {}
+        place = {name: number for number, name in enumerate(tests)}
+        for number, disease in enumerate(diseases):
+            for name, positive, _ in disease.tests:
+                if positive >= RULES_IN and name in place:
+                    self._rules_in.setdefault(place[name], []).append(number)
         # A row for each disease: the few that lead are next to one another in memory.
         self._chance = np.ascontiguousarray(chance[self._asked].T)
         self._test_chance = np.ascontiguousarray(arrays["knowledge.test"].astype(np.float32).T)
@@ -106,11 +117,13 @@ class NextSteps:
     ) -> tuple[tuple[int, ...], float | None]:
         """The two leading diseases (places) that a test tells apart best, and how many bits it tells of them.
 
-        Only pairs that the knowledge says the test separates; none when it says so of no two of them.
+        Only pairs that the knowledge says the test separates, and those of a disease that it rules in; none
+        when there is no such pair.
         """
         best: tuple[float, tuple[int, ...], float | None] = (0.0, (), None)
-        for number, other in self._pairs.get(test, ()):
-            if number in at and other in at:
+        ruled_in = [(number, other) for number in self._rules_in.get(test, ()) for other in at]
+        for number, other in (*self._pairs.get(test, ()), *ruled_in):
+            if number in at and other in at and number != other:
                 one, two = at[number], at[other]
                 both = weight[one] + weight[two]
                 share = weight[one] / both

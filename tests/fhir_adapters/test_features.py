@@ -364,7 +364,7 @@ def test_the_person_and_the_visit_are_features() -> None:
     assert found["risk:pregnancy"] == 1.0
     assert found["complaint"] == 1.0
     assert found["duration"] == pytest.approx(1.0)  # ten days
-    assert found["age-band:5"] == 1.0 and sum(name.startswith("age-band") for name in found) == 1
+    assert found["age-band:6"] == 1.0 and sum(name.startswith("age-band") for name in found) == 1
 
 
 def test_an_unknown_person_at_an_unknown_place_has_no_features() -> None:

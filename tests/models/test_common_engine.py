@@ -214,6 +214,12 @@ def test_counterfactuals_are_few_and_of_facts_that_can_change() -> None:
     assert some > 20
 
 
+def test_one_who_shows_no_alternatives_gets_everything_else() -> None:
+    for patient, found in assessed():
+        bare = engine().assess(patient, alternatives=False)
+        assert bare == msgspec.structs.replace(found, counterfactuals=())
+
+
 def test_a_counterfactual_is_what_the_ensemble_says_of_a_normal_value() -> None:
     patient = chart(finding("Cough"), value("8310-5", 40.2, "Cel"), value("1988-5", 250.0, "mg/L"))
     found = engine().assess(patient)

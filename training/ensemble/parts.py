@@ -127,6 +127,7 @@ def _test_pairs(knowledge: Knowledge, place: dict[str, int]) -> NDArray[np.int32
         for row in disease.tests
         if row[0] in place
         for other in row[3]
+        if other in number  # a run may be of some of the diseases
     }
     return np.array(sorted(pairs), dtype=np.int32).reshape(-1, 3)
 
