@@ -84,7 +84,9 @@ class RareReader:
             found = msgspec.structs.replace(found, alarm=alarm)
         if not found.candidates:
             return NOTHING
-        opinion = RareOpinion(found, _facts(profile), self._labels(found), aside, tuple(sorted(unread)))
+        opinion = RareOpinion(
+            found, _facts(profile, chart), self._labels(found), aside, tuple(sorted(unread))
+        )
         return Held(alarm.probability, tuple([_prediction(one) for one in found.candidates]), opinion)
 
     def _labels(self, found: RareAssessment) -> tuple[tuple[str, str], ...]:
@@ -132,8 +134,12 @@ def _acute(profile: PhenotypeProfile, red_flags: Iterable[RedFlag]) -> tuple[Phe
     return tuple(found)
 
 
-def _facts(profile: PhenotypeProfile) -> tuple[Fact, ...]:
-    present = [Fact("finding", term.hpo, term.label, term.sources) for term in profile.present]
+def _facts(profile: PhenotypeProfile, chart: PatientChart) -> tuple[Fact, ...]:
+    since = {finding.hpo: finding.time for finding in chart.findings if finding.state == "present"}
+    present = [
+        Fact("finding", term.hpo, term.label, term.sources, time=since.get(term.hpo))
+        for term in profile.present
+    ]
     absent = [Fact("finding", t.hpo, t.label, t.sources, state="absent") for t in profile.excluded]
     return (*present, *absent)
 
