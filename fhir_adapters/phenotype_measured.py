@@ -187,6 +187,7 @@ def judge_series(
     all values normal, two of them the row's days apart.
     """
     tally = _Tally()
+    single = len(series) == 1
     row: Limits | None = None
     for position in range(min(len(series), NEWEST)):
         value = series[position]
@@ -199,5 +200,7 @@ def judge_series(
         if row is None or age is None or not row.from_days <= age <= row.to_days:
             row = table.at(age, sex)
         if row is not None:
+            if single and judge(value, row)[0] == 0:
+                return []  # one normal value says nothing, and most are that
             tally.add(value, age, row)
     return tally.verdicts()
