@@ -234,9 +234,12 @@ class _Reading:
         return tuple(present), tuple(excluded)
 
     def _term(self, hpo: str, said: list[_Said], malformed: frozenset[str]) -> PhenotypeTerm:
-        first = min(said, key=lambda one: (_RANK[one.derivation], one.basis))
-        sources = {source for one in said for source in one.sources}
-        onsets = [one.onset for one in said if one.onset is not None]
+        first, sources, onset, over = said[0], set(said[0].sources), said[0].onset, said[0].resolved
+        if len(said) > 1:
+            first = min(said, key=lambda one: (_RANK[one.derivation], one.basis))
+            sources = {source for one in said for source in one.sources}
+            onset = min([one.onset for one in said if one.onset is not None], default=None)
+            over = all(one.resolved for one in said)
         return PhenotypeTerm(
             hpo,
             self._ontology.label(hpo),
@@ -244,8 +247,8 @@ class _Reading:
             tuple(sorted(sources)),
             first.derivation,
             first.basis,
-            min(onsets, default=None) if first.present else None,
-            first.present and all(one.resolved for one in said),
+            onset if first.present else None,
+            first.present and over,
             first.present and not malformed.isdisjoint(sources),
         )
 

@@ -32,7 +32,7 @@ class Judged(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Side:
-    """The values of one analyte that lie below, within or above: where they come from, and when they were."""
+    """The values of one analyte on one side: where they come from, and when they were."""
 
     __slots__ = ("clear", "onset", "sources", "times")
 
@@ -62,10 +62,12 @@ class _Side:
 class _Tally:
     """One series being judged: its values by side, and the newest with the row that judged it."""
 
-    __slots__ = ("newest", "row", "sides", "total")
+    __slots__ = ("high", "low", "newest", "normal", "row", "total")
 
     def __init__(self) -> None:
-        self.sides = {-1: _Side(), 0: _Side(), 1: _Side()}
+        self.low: _Side | None = None
+        self.high: _Side | None = None
+        self.normal: list[Measurement] = []
         self.newest = 0
         self.row: Limits | None = None
         self.total = 0
@@ -77,30 +79,45 @@ class _Tally:
         if self.row is None:
             self.row, self.newest = row, where
         self.total += 1
-        self.sides[where].add(value, age, clear)
+        if where == 0:
+            self.normal.append(value)
+        elif where < 0:
+            self.low = self.low or _Side()
+            self.low.add(value, age, clear)
+        else:
+            self.high = self.high or _Side()
+            self.high.add(value, age, clear)
 
     def verdicts(self) -> list[Judged]:
         row = self.row
         if row is None:
             return []
         span = timedelta(days=row.days_apart)
-        normal = self.sides[0]
+        if self.low is None and self.high is None:
+            return self._exclusions(row, span)
         found: list[Judged] = []
-        for term, where, excludes in (
-            (row.below, -1, row.excludes_below),
-            (row.above, 1, row.excludes_above),
-        ):
-            side = self.sides[where]
-            if term is None:
+        for term, where, side in ((row.below, -1, self.low), (row.above, 1, self.high)):
+            if term is None or side is None:
                 continue
             if side.clear or (side.lasts(span) and 2 * len(side.times) >= self.total):
                 over = self.newest != where
                 found.append(Judged(term, "present", side.all_sources(), side.onset, over))
-            elif side.sources:
+            else:
                 found.append(Judged(term, "unconfirmed", side.all_sources()))
-            elif excludes and not self.sides[-where].sources and normal.lasts(span):
-                found.append(Judged(term, "excluded", normal.all_sources()))
         return found
+
+    def _exclusions(self, row: Limits, span: timedelta) -> list[Judged]:
+        """What values that are all normal exclude."""
+        if len(self.normal) < 2 or not (row.excludes_below or row.excludes_above):
+            return []
+        normal = _Side()
+        for value in self.normal:
+            normal.add(value, None, False)
+        if not normal.lasts(span):
+            return []
+        sources = normal.all_sources()
+        terms = (row.below if row.excludes_below else None, row.above if row.excludes_above else None)
+        return [Judged(term, "excluded", sources) for term in terms if term is not None]
 
 
 def judge(value: Measurement, limits: Limits) -> tuple[int | None, bool]:
@@ -170,6 +187,7 @@ def judge_series(
     all values normal, two of them the row's days apart.
     """
     tally = _Tally()
+    single = len(series) == 1
     row: Limits | None = None
     for position in range(min(len(series), NEWEST)):
         value = series[position]
@@ -182,5 +200,7 @@ def judge_series(
         if row is None or age is None or not row.from_days <= age <= row.to_days:
             row = table.at(age, sex)
         if row is not None:
+            if single and judge(value, row)[0] == 0:
+                return []  # one normal value says nothing, and most are that
             tally.add(value, age, row)
     return tally.verdicts()
