@@ -57,6 +57,16 @@ def example(name: str) -> dict[str, Any]:
     return found
 
 
+def cards(server: Running, name: str, language: str = "en") -> list[dict[str, Any]]:
+    """The cards that a server answers an example with."""
+    request = example(name)
+    path = REVIEW if request["hook"] == "order-select" else ASSESSMENT
+    answer = server.post(path, request, headers={"Accept-Language": language})
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, Any]] = answer.json()["cards"]
+    return found
+
+
 def minimal(**changes: Any) -> dict[str, Any]:
     """The least request that is answered with 200."""
     request: dict[str, Any] = {

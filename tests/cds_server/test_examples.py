@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from server_helpers import ASSESSMENT, EXAMPLES, REVIEW, Running, example
+from server_helpers import EXAMPLES, Running, cards, example
 
 # (indicator of the gravest card, what its summary must say in English, in Spanish, orders one click away)
 CRITICAL: dict[str, tuple[str, str, set[str]]] = {
@@ -18,15 +18,6 @@ CRITICAL: dict[str, tuple[str, str, set[str]]] = {
     "dolor-toracico": (r"coronary", r"coronario", {"ECG", "troponin"}),
 }
 QUIET = ("healthy-checkup", "hypertension", "influenza")
-
-
-def cards(server: Running, name: str, language: str = "en") -> list[dict[str, Any]]:
-    request = example(name)
-    path = REVIEW if request["hook"] == "order-select" else ASSESSMENT
-    answer = server.post(path, request, headers={"Accept-Language": language})
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["cards"]
-    return found
 
 
 @pytest.mark.parametrize("name", sorted(CRITICAL))

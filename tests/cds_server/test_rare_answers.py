@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
 from rare_bundles import both
-from server_helpers import ASSESSMENT, EXAMPLES, REVIEW, Running, example, start
+from server_helpers import EXAMPLES, Running, cards, example, start
 
 from cds_server.deployment.loading import try_out
 from cds_server.state import Knowledge
@@ -57,15 +57,6 @@ def parts(parameter: dict[str, Any], name: str) -> list[dict[str, Any]]:
     return [part for part in parameter["part"] if part["name"] == name]
 
 
-def cards_of(server: Running, name: str, language: str = "en") -> list[dict[str, Any]]:
-    request = example(name)
-    path = REVIEW if request["hook"] == "order-select" else ASSESSMENT
-    answer = server.post(path, request, headers={"Accept-Language": language})
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["cards"]
-    return found
-
-
 def test_a_hundred_diseases_are_ranked_with_the_codes_of_both_registries(rare: Running) -> None:
     found = assess(rare, bundle("rare-disease"))
     predictions = found["rare"]["resource"]["prediction"]
@@ -87,7 +78,7 @@ def test_everyday_and_acute_patients_ring_no_alarm_and_are_ranked_all_the_same(
     assert parts(found["rare-alarm"], "decision")[0]["valueBoolean"] is False
     assert len(found["rare"]["resource"].get("prediction", [])) in (0, 150)
     for language in ("en", "es"):
-        assert not [c for c in cards_of(rare, name, language) if c["source"]["topic"]["code"] == CARD]
+        assert not [c for c in cards(rare, name, language) if c["source"]["topic"]["code"] == CARD]
 
 
 def test_a_chart_without_a_phenotype_gets_no_candidates_and_stays_valid(rare: Running) -> None:
@@ -99,7 +90,7 @@ def test_a_chart_without_a_phenotype_gets_no_candidates_and_stays_valid(rare: Ru
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.json")))
 def test_only_the_rare_example_gets_the_card(rare: Running, name: str) -> None:
-    topics = [card["source"]["topic"]["code"] for card in cards_of(rare, name)]
+    topics = [card["source"]["topic"]["code"] for card in cards(rare, name)]
     assert topics.count(CARD) == (name == "rare-disease")
 
 
@@ -107,7 +98,7 @@ def test_only_the_rare_example_gets_the_card(rare: Running, name: str) -> None:
 def test_the_rare_example_shows_a_marfan_like_family_and_a_way_to_genetics(
     rare: Running, language: str
 ) -> None:
-    found = cards_of(rare, "rare-disease", language)
+    found = cards(rare, "rare-disease", language)
     (card,) = [card for card in found if card["source"]["topic"]["code"] == CARD]
     assert "Marfan" in card["summary"] and "2025-01-16" in card["detail"]
     title = {"en": "Clinical genetics", "es": "Genética clínica"}[language]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from server_helpers import ASSESSMENT, EXAMPLES, REVIEW, Running, example, start
+from server_helpers import EXAMPLES, Running, cards, example, start
 
 from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import SHIPPED_BUNDLE, BundleSource
@@ -29,15 +29,6 @@ def shipped(
     assert loaded.bundle is not None, "no bundle is shipped"
     with start(loaded, tmp_path_factory.mktemp("shipped"), _sqlite_template) as running:
         yield running
-
-
-def cards(server: Running, name: str, language: str = "en") -> list[dict[str, Any]]:
-    request = example(name)
-    path = REVIEW if request["hook"] == "order-select" else ASSESSMENT
-    answer = server.post(path, request, headers={"Accept-Language": language})
-    assert answer.status_code == 200, answer.text
-    found: list[dict[str, Any]] = answer.json()["cards"]
-    return found
 
 
 def assess(server: Running, name: str) -> dict[str, list[dict[str, Any]]]:
