@@ -66,22 +66,28 @@ class RareReader:
             return NOTHING
         unread = frozenset(_references(chart.exclude_evidence))
         phenotype = _phenotype(profile, profile.present)
-        ranked = self.engine.rank(phenotype, unread)
-        alarm = self.engine.alarm(phenotype, unread, alarm_from=threshold, ranked=ranked)
+        shortlist = self.engine.shortlist(phenotype, unread)
+        alarm = self.engine.alarm(shortlist, alarm_from=threshold)
         aside: tuple[str, ...] = ()
         if alarm.decision:
             acute = _acute(profile, red_flags)
             if acute:
                 aside = tuple([term.hpo for term in acute])
                 rest = [term for term in profile.present if term not in acute]
-                alarm = self.engine.alarm(_phenotype(profile, rest), unread, alarm_from=threshold)
+                alarm = self.engine.alarm(
+                    self.engine.shortlist(_phenotype(profile, rest), unread), alarm_from=threshold
+                )
         if not alarm.decision and not thorough:
             return Held(alarm.probability)
         found = self.engine.assess(
-            phenotype, unread, limit=LISTED, explained=EXPLAINED, alarm_from=threshold, ranked=ranked
+            phenotype,
+            unread,
+            limit=LISTED,
+            explained=EXPLAINED,
+            alarm_from=threshold,
+            shortlist=shortlist,
+            alarm=alarm,
         )
-        if aside:
-            found = msgspec.structs.replace(found, alarm=alarm)
         if not found.candidates:
             return NOTHING
         opinion = RareOpinion(

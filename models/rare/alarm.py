@@ -51,9 +51,9 @@ class Alarm:
         basis = bent(features[None, :], self.knots, self.scale)[0]
         return np.asarray((basis * self.weight).sum(axis=1, dtype=np.float64))
 
-    def probability(self, features: F32) -> float:
-        """The calibrated probability of a rare disease."""
-        logit = self.bias + float(self.contributions(features).sum())
+    def probability(self, contributions: NDArray[np.float64]) -> float:
+        """The calibrated probability of a rare disease, of what `contributions` gave."""
+        logit = self.bias + float(contributions.sum())
         return float(1 / (1 + np.exp(-np.clip(logit, -30, 30))))
 
 
@@ -76,13 +76,12 @@ class AlarmReader:
         present = shortlist.query.present
         if not len(present):
             return np.zeros(len(ALARM_FEATURES), dtype=np.float32)
-        terms, match, chosen = self._terms, shortlist.columns.match, shortlist.chosen
+        terms, match = self._terms, shortlist.match
         rarity = -np.log(self._everyday[present])
         order = np.sort(rarity)[::-1]
         ratio, ic = self._ratio[present], terms.ic[present]
         count, total = len(present), float(ic.sum())
-        gain = match.gain[:, chosen] * UNIT
-        shared = match.shared[:, chosen] * UNIT
+        gain, shared = match.gain * UNIT, match.shared * UNIT
         likelihood = gain.sum(axis=0)
         pattern = np.sort(shortlist.pattern)[::-1]
         systems = int(np.bitwise_or.reduce(terms.system[present]))
@@ -105,7 +104,7 @@ class AlarmReader:
                 likelihood.max(),
                 likelihood.max() / count,
                 (shared.sum(axis=0) / max(total, 0.1)).max(),
-                match.exact[:, chosen].sum(axis=0).max(),
+                match.exact.sum(axis=0).max(),
                 pattern[0],
                 pattern[0] - pattern[min(10, len(pattern) - 1)],
                 together.max(),

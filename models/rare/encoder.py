@@ -9,6 +9,7 @@ NeurIPS); a disease that was never trained on gets its place from its profile al
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from models.rare.panel import Columns
 from models.rare.segment import Segment
@@ -17,8 +18,10 @@ from models.rare.terms import F32, I32, Arrays
 
 @dataclass(frozen=True, eq=False)
 class Encoder:
-    """`vectors` [T, K] of terms, times their weight; hidden layers of patients and diseases."""
+    """`vectors` [T, K] of terms, what they weigh in patients and in diseases [T], and the hidden layers of
+    both."""
 
+    vectors: NDArray[np.float16]
     patient: F32
     disease: F32
     patient_hidden: tuple[F32, F32]
@@ -31,31 +34,32 @@ class Encoder:
         def f32(field: str) -> F32:
             return arrays[f"encoder.{field}"].astype(np.float32)
 
-        vectors = f32("vectors")
         return cls(
-            vectors * f32("patient_weight")[:, None],
-            vectors * f32("disease_weight")[:, None],
+            arrays["encoder.vectors"].astype(np.float16),
+            f32("patient_weight"),
+            f32("disease_weight"),
             (f32("patient_in"), f32("patient_out")),
             (f32("disease_in"), f32("disease_out")),
         )
 
     def patient_point(self, present: I32) -> F32:
         """Where a patient with some findings lies [K], of length 1."""
-        summed = self.patient[present].sum(axis=0, keepdims=True)
-        return np.asarray(_through(summed, self.patient_hidden)[0])
+        summed = self.patient[present] @ self.vectors[present].astype(np.float32)
+        return np.asarray(_through(summed[None, :], self.patient_hidden)[0])
 
     def points(self, segment: Segment) -> F32:
         """Where the diseases of a segment lie [D, K]."""
         if not segment.size:
-            return np.zeros((0, self.disease.shape[1]), dtype=np.float32)
-        sums = np.zeros((segment.size, self.disease.shape[1]), dtype=np.float32)
+            return np.zeros((0, self.vectors.shape[1]), dtype=np.float32)
+        sums = np.zeros((segment.size, self.vectors.shape[1]), dtype=np.float32)
         # In runs, so that the vectors of all annotations are never in memory together.
         for first in range(0, segment.size, 512):
             last = min(first + 512, segment.size)
             start, end = segment.starts[first], segment.starts[last]
             if start == end:
                 continue
-            each = self.disease[segment.terms[start:end]] * segment.chance[start:end, None]
+            term = segment.terms[start:end]
+            each = self.vectors[term] * (self.disease[term] * segment.chance[start:end])[:, None]
             owner = np.repeat(np.arange(last - first), np.diff(segment.starts[first : last + 1]))
             found, at = np.unique(owner, return_index=True)
             sums[first + found] = np.add.reduceat(each, at, axis=0)
@@ -63,13 +67,14 @@ class Encoder:
 
 
 def pattern(encoder: Encoder | None, base: F32, columns: Columns, present: I32) -> F32:
-    """Cosine of the patient with each column; zeros without an encoder.  `base`: the knowledge's points."""
+    """Cosine of the patient with each column; zeros without an encoder.  `base` [K, D]: the points of the
+    knowledge's diseases, the way round that is read fastest."""
     if encoder is None or not len(present):
         return np.zeros(len(columns.owner), dtype=np.float32)
     point = encoder.patient_point(present)
-    found = base @ point
-    if len(columns.segments) > 1:
-        found = np.concatenate([found, encoder.points(columns.segments[1]) @ point])
+    found = point @ base
+    if len(columns.matchers) > 1:
+        found = np.concatenate([found, encoder.points(columns.matchers[1].segment) @ point])
     return found.astype(np.float32)
 
 

@@ -5,8 +5,10 @@ enrolled cases give the same answer.  Reads no charts, stores nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -24,7 +26,7 @@ from models.rare.reasons import account, contradicting, matched, missing
 from models.rare.reranker import Reranker
 from models.rare.resemblance import nearest
 from models.rare.scoring import Scorer, Shortlist
-from models.rare.terms import I32
+from models.rare.terms import F32, I32
 
 ALARM_FROM = 0.7
 """Probability above which the alarm rings (ARCHITECTURE, escalation policy; a site may set another)."""
@@ -34,8 +36,21 @@ LISTED = 100
 RESEMBLING = 3
 """Leading diseases whose papers are compared with the patient."""
 
-Ranked = tuple[Shortlist, NDArray[np.float32], I32]
-"""The candidates, their scores, and their places from the best to the worst."""
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """Candidates of `shortlist` after the second stage: its `features` [C, F] and `scores` [C] of them, their
+    places from the best to the worst in `order` [C], probabilities [C], and that of `none` of them."""
+
+    shortlist: Shortlist
+    features: F32
+    scores: F32
+    order: I32
+    probability: NDArray[np.float64]
+    none: float
+
+
+_NO_FEATURES = np.zeros((0, len(FEATURES)), dtype=np.float32)
 
 
 class RareEngine:
@@ -120,25 +135,38 @@ class RareEngine:
                 )
         return overlay_of(profiles, terms)
 
-    def rank(self, phenotype: Phenotype, exclude_evidence: frozenset[str] = frozenset()) -> Ranked:
-        """The candidates, their scores, and their places from the best to the worst."""
-        shortlist = self.scorer.shortlist(phenotype, self._overlay(exclude_evidence))
-        scores = self._reranker.score(shortlist.features)
-        return shortlist, scores, np.lexsort((shortlist.owner, -scores)).astype(np.int32)
+    def shortlist(self, phenotype: Phenotype, exclude_evidence: frozenset[str] = frozenset()) -> Shortlist:
+        """The first stage: all that `alarm` needs, at half of the cost of `rank`."""
+        return self.scorer.shortlist(phenotype, self._overlay(exclude_evidence))
 
-    def alarm(
-        self,
-        phenotype: Phenotype,
-        exclude_evidence: frozenset[str] = frozenset(),
-        *,
-        alarm_from: float = ALARM_FROM,
-        ranked: Ranked | None = None,
-    ) -> RareAlarm:
-        """Only whether to suspect a rare disease (arguments as for `assess`)."""
-        shortlist, scores, _ = ranked or self.rank(phenotype, exclude_evidence)
-        if not len(scores):
+    def rank(self, shortlist: Shortlist) -> Ranked:
+        """The second stage."""
+        features = self.scorer.features(shortlist) if len(shortlist.chosen) else _NO_FEATURES
+        scores = self._reranker.score(features)
+        order = np.lexsort((shortlist.owner, -scores)).astype(np.int32)
+        return Ranked(shortlist, features, scores, order, *self._reranker.probabilities(scores))
+
+    def alarm(self, shortlist: Shortlist, *, alarm_from: float = ALARM_FROM) -> RareAlarm:
+        """Whether to suspect a rare disease.
+
+        `none_known` is not decided here: it takes the second stage, which nobody needs without an alarm.
+        """
+        if not len(shortlist.chosen):
             return RareAlarm(False, 0.0, alarm_from, False, 0.0, ())
-        return self._rung(shortlist, self._reranker.probabilities(scores)[1], alarm_from)
+        features = self._reader.read(shortlist)
+        amounts = self._alarm.contributions(features)
+        shares = [
+            Share(name, float(amount)) for name, amount in zip(ALARM_FEATURES, amounts, strict=True) if amount
+        ]
+        probability = self._alarm.probability(amounts)
+        return RareAlarm(
+            probability > alarm_from,
+            probability,
+            alarm_from,
+            False,
+            self._alarm.bias,
+            tuple(sorted(shares, key=lambda each: (-abs(each.amount), each.feature))),
+        )
 
     def assess(
         self,
@@ -148,7 +176,8 @@ class RareEngine:
         limit: int = LISTED,
         explained: int = EXPLAINED,
         alarm_from: float = ALARM_FROM,
-        ranked: Ranked | None = None,
+        shortlist: Shortlist | None = None,
+        alarm: RareAlarm | None = None,
     ) -> RareAssessment:
         """Assess one phenotype.
 
@@ -158,19 +187,20 @@ class RareEngine:
             limit: candidates listed at most.
             explained: leading candidates whose reasons are worked out.
             alarm_from: probability above which the alarm rings.
-            ranked: what `rank` gave for the same phenotype and evidence, if it was asked already.
+            shortlist: what `shortlist` gave for the same phenotype and evidence, if it was asked already.
+            alarm: what `alarm` gave, where it is decided on something else than this phenotype.
         """
-        shortlist, scores, order = ranked or self.rank(phenotype, exclude_evidence)
+        shortlist = shortlist or self.shortlist(phenotype, exclude_evidence)
         terms = self.knowledge.terms
-        if not len(shortlist.query.present):
-            return self._nothing(shortlist, alarm_from)
-        probability, none = self._reranker.probabilities(scores)
-        listed = order[:limit]
+        alarm = alarm or self.alarm(shortlist, alarm_from=alarm_from)
+        ranked = self.rank(shortlist)
+        order, probability, none = ranked.order, ranked.probability, ranked.none
+        if alarm.decision and none > 0.5:
+            alarm = msgspec.structs.replace(alarm, none_known=True)
         candidates = tuple(
-            self._candidate(shortlist, int(place), float(scores[place]), float(probability[place]),
-                            exclude_evidence if rank < explained else None)
-            for rank, place in enumerate(listed)
-        )  # fmt: skip
+            self._candidate(ranked, int(place), exclude_evidence if rank < explained else None)
+            for rank, place in enumerate(order[:limit].tolist())
+        )
         leading = [int(n) for n in shortlist.owner[order[:RESEMBLING]] if n < len(self.knowledge.diseases)]
         seen = [case for case in self._cases if case.reference not in exclude_evidence]
         return RareAssessment(
@@ -180,23 +210,18 @@ class RareEngine:
             _families(candidates),
             questions(shortlist, order, probability, terms),
             nearest(shortlist.query, leading, exclude_evidence, seen, self.knowledge),
-            self._rung(shortlist, none, alarm_from),
+            alarm,
             shortlist.query.unknown,
             self.knowledge.release,
             self.knowledge.attribution,
             self._count,
         )
 
-    def _candidate(
-        self,
-        shortlist: Shortlist,
-        place: int,
-        score: float,
-        probability: float,
-        unread: frozenset[str] | None,
-    ) -> RareCandidate:
+    def _candidate(self, ranked: Ranked, place: int, unread: frozenset[str] | None) -> RareCandidate:
         """One candidate; `unread` is None for those that are only listed."""
-        number, diseases = int(shortlist.owner[place]), self.knowledge.diseases
+        shortlist, diseases = ranked.shortlist, self.knowledge.diseases
+        number = int(shortlist.columns.owner[shortlist.chosen[place]])
+        score, probability = float(ranked.scores[place]), float(ranked.probability[place])
         cases = self._by_disease.get(number, [])
         if number < len(diseases):
             name, genes = diseases.names[number], diseases.genes[number]
@@ -210,7 +235,7 @@ class RareEngine:
         terms = self.knowledge.terms
         read = [case for case in cases if case.reference not in unread]
         known = account(self.knowledge.evidence, number, unread, read, terms)
-        amounts, baseline = self._reranker.explain(shortlist.features[place])
+        amounts, baseline = self._reranker.explain(ranked.features[place])
         shares = [
             Share(name_, float(amount)) for name_, amount in zip(FEATURES, amounts, strict=True) if amount
         ]
@@ -220,30 +245,6 @@ class RareEngine:
             matched(shortlist, place, known, terms),
             missing(shortlist.query, known, terms),
             contradicting(shortlist.query, known, terms),
-        )  # fmt: skip
-
-    def _rung(self, shortlist: Shortlist, none: float, threshold: float) -> RareAlarm:
-        features = self._reader.read(shortlist)
-        shares = [
-            Share(name, float(amount))
-            for name, amount in zip(ALARM_FEATURES, self._alarm.contributions(features), strict=True)
-            if amount
-        ]
-        probability = self._alarm.probability(features)
-        return RareAlarm(
-            probability > threshold,
-            probability,
-            threshold,
-            probability > threshold and none > 0.5,
-            self._alarm.bias,
-            tuple(sorted(shares, key=lambda each: (-abs(each.amount), each.feature))),
-        )
-
-    def _nothing(self, shortlist: Shortlist, threshold: float) -> RareAssessment:
-        quiet = RareAlarm(False, 0.0, threshold, False, 0.0, ())
-        return RareAssessment(
-            (), 1.0, 0.0, (), (), (), quiet, shortlist.query.unknown, self.knowledge.release,
-            self.knowledge.attribution,
         )  # fmt: skip
 
 

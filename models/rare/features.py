@@ -3,14 +3,11 @@
 Every feature is 0 where there is nothing to say, so that 0 is the baseline of explanations.
 """
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from models.rare.diseases import ONSETS, Diseases
-from models.rare.matching import UNIT
+from models.rare.matching import GENERAL_IC, UNIT, Match
 from models.rare.panel import Columns
 from models.rare.phenotype import Phenotype, Query
 from models.rare.terms import F32, I32, Terms, runs
@@ -36,6 +33,11 @@ class FeatureMaker:
 
     def __init__(self, terms: Terms, diseases: Diseases) -> None:
         self._terms = terms
+        # Each term and those of its ancestors that say something: nearly every disease has the others.
+        kept = terms.ic[terms.above] >= GENERAL_IC
+        kept[terms.starts[1:] - 1] = True
+        self._begins = np.concatenate([[0], np.cumsum(kept)])[terms.starts]
+        self._above = terms.above[kept].astype(np.intp)
         self._onset = diseases.onset
         self._low = np.array([low for _, low, _ in ONSETS])
         self._high = np.array([high for _, _, high in ONSETS])
@@ -44,80 +46,59 @@ class FeatureMaker:
         self,
         columns: Columns,
         chosen: I32,
+        match: Match,
         query: Query,
         phenotype: Phenotype,
         pattern: F32,
         first: F32,
     ) -> F32:
-        """Features [C, F] of the chosen columns; `pattern` and `first` [C] are scores of the first stage."""
-        match, terms = columns.match, self._terms
+        """Features [C, F] of the chosen columns, whose match is `match`; `pattern` and `first` [C] are scores
+        of the first stage."""
+        terms = self._terms
         ic = terms.ic[query.present]
         count, total = max(1, len(ic)), max(float(ic.sum()), 1e-6)
-        gain = match.gain[:, chosen] * UNIT
-        shared, exact = match.shared[:, chosen] * UNIT, match.exact[:, chosen]
+        gain, shared = match.gain * UNIT, match.shared * UNIT
         ordered = np.sort(gain, axis=0)
         likelihood, resnik = gain.sum(axis=0), shared.sum(axis=0)
-        exact_count, exact_ic = exact.sum(axis=0), match.exact_ic[chosen]
+        exact_count, exact_ic = match.exact.sum(axis=0), match.exact_ic
         lost = shared < _NEAR * ic[:, None]
         mine = np.zeros(len(terms), dtype=np.float32)
-        above = [each for term in query.present.tolist() for each in terms.chain(term)]
+        above = sorted({each for term in query.present.tolist() for each in terms.chain(term)})
         mine[above] = terms.ic[above]
-        simgic = self._overlap(columns, chosen, mine)
+        # simGIC: shared over joint information content, ancestors included (Pesquita et al. 2008).
+        overlap = columns.overlap(chosen, above)
+        simgic = overlap / np.maximum(float(mine.sum()) + columns.masses(chosen) - overlap, 1e-6)
         side = self._disease_side(columns, chosen, mine)
-        denied = self._denied(match.denied[:, chosen], match.penalty[chosen])
+        denied = self._denied(match.denied, match.penalty)
         onset, early = self._onsets(columns.owner[chosen], phenotype)
-        ones = np.ones(len(chosen))
-        table = [
+        table = np.empty((len(FEATURES), len(chosen)), dtype=np.float32)
+        for row, values in enumerate((
             likelihood, likelihood / count, ordered[0], ordered[-1], ordered[-3:].sum(axis=0),
             resnik, resnik / total, exact_count, exact_count / count, exact_ic, exact_ic / total,
             lost.sum(axis=0), ic @ lost,
             simgic, *side[:7],
             *denied,
             pattern, *side[7:],
-            onset, early, ones * count, ones * total,
+            onset, early, count, total,
             *(_lead(each) for each in (likelihood, resnik, exact_ic, simgic, pattern, first)),
-        ]  # fmt: skip
-        return np.stack(table, axis=1).astype(np.float32)
+        )):  # fmt: skip
+            table[row] = values
+        return table.T
 
-    @staticmethod
-    def _overlap(columns: Columns, chosen: I32, mine: F32) -> NDArray[np.float64]:
-        """simGIC: shared over joint information content, ancestors included (Pesquita et al. 2008)."""
-        owner, term = columns.gathered(chosen, "reached_starts", ("reached",))
-        overlap = _summed((mine[term],), np.bincount(owner, minlength=len(chosen)))[0]
-        joint = float(mine.sum()) + columns.masses(chosen) - overlap
-        return np.asarray(overlap / np.maximum(joint, 1e-6))
-
-    def _disease_side(self, columns: Columns, chosen: I32, mine: F32) -> tuple[NDArray[np.float64], ...]:
+    def _disease_side(self, columns: Columns, chosen: I32, mine: F32) -> tuple[F32, ...]:
         """How much of each disease the patient shows, and how large and well counted its profile is."""
         terms = self._terms
-        owner, term, chance, weight = columns.gathered(chosen, "starts", ("terms", "chance", "weight"))
-        # The best the patient has of each term: greatest information of a common ancestor.
-        asked = np.zeros(len(terms), dtype=bool)
-        asked[term] = True
-        found = np.flatnonzero(asked)
-        begins, ends = terms.starts[found], terms.starts[found + 1]
-        lengths = (ends - begins).astype(np.int64)
-        near = np.zeros(len(terms), dtype=np.float32)
-        if len(found):
-            near[found] = np.maximum.reduceat(
-                mine[terms.above[runs(begins, ends)]], np.cumsum(lengths) - lengths
-            )
-        best, content = near[term], terms.ic[term]
-        worth = chance * content
-        often = chance > OFTEN
-        size = np.bincount(owner, minlength=len(chosen))
-        reverse, expected, seen, missed, frequent, patients, counted = _summed(
-            (
-                worth * (mine[term] > 0),
-                worth,
-                chance * best,
-                worth * (often & (best < _NEAR * content)),
-                worth * often,
-                weight,
-                weight > 0,
-            ),
-            size,
-        )
+        size, term, chance, weight = columns.profiles(chosen)
+        near = self._near(term, mine)
+        best, content = near.take(term), terms.ic.take(term)
+        sums = np.empty((7, len(term)), dtype=np.float32)
+        worth = np.multiply(chance, content, out=sums[1])
+        np.multiply(worth, mine.take(term) > 0, out=sums[0])
+        np.multiply(chance, best, out=sums[2])
+        frequent_worth = np.multiply(worth, chance > OFTEN, out=sums[4])
+        np.multiply(frequent_worth, best < _NEAR * content, out=sums[3])
+        sums[5], sums[6] = weight, weight > 0
+        reverse, expected, seen, missed, frequent, patients, counted = _summed(sums, size)
         size = np.maximum(size, 1)
         return (
             reverse / (expected + 5.0),
@@ -131,6 +112,20 @@ class FeatureMaker:
             np.log1p(patients / size),
             counted / size,
         )
+
+    def _near(self, term: NDArray[np.integer], mine: F32) -> F32:
+        """The best the patient has of each term asked for [T]: greatest information of a common ancestor."""
+        terms = self._terms
+        near = np.zeros(len(terms), dtype=np.float32)
+        if not len(term):
+            return near
+        asked = np.zeros(len(terms), dtype=bool)
+        asked[term] = True
+        found = np.flatnonzero(asked)
+        begins, ends = self._begins[found], self._begins[found + 1]
+        first = np.cumsum(ends - begins) - (ends - begins)
+        near[found] = np.maximum.reduceat(mine.take(self._above.take(runs(begins, ends))), first)
+        return near
 
     @staticmethod
     def _denied(denied: F32, penalty: F32) -> tuple[NDArray[np.floating], ...]:
@@ -165,14 +160,14 @@ class FeatureMaker:
         return onset, early
 
 
-def _summed(values: Sequence[NDArray[Any]], sizes: NDArray[np.integer]) -> NDArray[np.float64]:
-    """Sums of several arrays [K, N] over runs of some sizes [C], empty ones too: [K, C]."""
-    table = np.zeros((len(values), len(values[0]) + 1))
-    for row, each in enumerate(values):
-        table[row, :-1] = each
-    found = np.add.reduceat(table, np.cumsum(sizes) - sizes, axis=1)
-    found[:, sizes == 0] = 0
-    return np.asarray(found)
+def _summed(values: F32, sizes: NDArray[np.intp]) -> F32:
+    """Sums [K, C] of several rows [K, N] over runs of some sizes [C], empty ones too."""
+    found = np.zeros((len(values), len(sizes)), dtype=np.float32)
+    filled = np.flatnonzero(sizes)
+    if len(filled):
+        lengths = sizes[filled]
+        found[:, filled] = np.add.reduceat(values, np.cumsum(lengths) - lengths, axis=1)
+    return found
 
 
 def _lead(values: NDArray[np.floating]) -> NDArray[np.floating]:

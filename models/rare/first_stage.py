@@ -25,12 +25,8 @@ def first_stage(columns: Columns, pattern: F32) -> F32:
 
 def candidates(score: F32, count: int = CANDIDATES) -> I32:
     """The columns of the best scores, best first; among equals the lower column."""
-    alive = int(np.isfinite(score).sum())
-    size = min(count, alive)
-    if size < len(score):
-        near = np.argpartition(-score, size - 1)[:size]
-        # Everything that ties with the last one competes by its number.
-        near = np.flatnonzero(score >= score[near].min())
-    else:
-        near = np.arange(len(score))
+    size = min(count, len(score))
+    # Everything that ties with the last one competes by its number; columns left out are at -inf.
+    last = np.partition(score, len(score) - size)[len(score) - size]
+    near = np.flatnonzero(score >= max(last, np.finfo(np.float32).min))
     return near[np.lexsort((near, -score[near]))][:size].astype(np.int32)

@@ -6,14 +6,16 @@ likelihood ratio with back-off and the information in common.  Both are kept as 
 nat: small, quick to compare, and the same on every machine.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.rare.phenotype import Query
 from models.rare.segment import Segment
-from models.rare.terms import F32, I16, Terms
+from models.rare.terms import F32, I16, I32, Terms
 
 UNIT = np.float32(0.001)
 """Nats of one step of `Match.gain` and `Match.shared`."""
@@ -24,9 +26,13 @@ BROADER, SHARED = 0.85, 0.45
 weighed by the re-ranker."""
 MISMATCH = -1200
 """Log likelihood ratio (in `UNIT`) of a finding that has nothing in common with the disease.  Grade C."""
+CERTAIN = np.float32(0.98)
+"""Nothing is so regular that its absence excludes a disease.  Grade C."""
 GENERAL_IC = 0.35
 """Ancestors of less information (nats) are not followed: nearly every disease has them."""
-COMMON = 400
+RARE = 48
+"""Terms of no more diseases than this have no row of bits either."""
+COMMON = 700
 """Terms of more diseases than this keep a row over all diseases; the others only their posting."""
 
 
@@ -47,14 +53,21 @@ class Match:
     exact_ic: F32
     penalty: F32
 
+    def of(self, columns: NDArray[np.integer]) -> "Match":
+        """The match with some diseases only."""
+        return self._made(lambda values: values.take(columns, axis=-1))
+
     def beside(self, other: "Match") -> "Match":
         """Both matches of the same patient as one, the columns of `other` last."""
 
-        def joined(field: str) -> NDArray[np.generic]:
-            return np.concatenate([getattr(self, field), getattr(other, field)], axis=-1)
+        theirs = iter(other._fields())
+        return self._made(lambda values: np.concatenate([values, next(theirs)], axis=-1))
 
-        names = ("gain", "shared", "exact", "denied", "exact_ic", "penalty")
-        return Match(**{name: joined(name) for name in names})  # type: ignore[arg-type]
+    def _fields(self) -> tuple[NDArray[Any], ...]:
+        return self.gain, self.shared, self.exact, self.denied, self.exact_ic, self.penalty
+
+    def _made(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "Match":
+        return Match(*[change(values) for values in self._fields()])
 
 
 class Matcher:
@@ -64,19 +77,47 @@ class Matcher:
         self.segment = segment
         self._terms = terms
         self._posted = segment.posted.tolist()
-        self._disease = segment.disease.astype(np.intp)
-        at_term = np.repeat(np.arange(len(terms)), np.diff(segment.posted))
-        ratio = np.log((1 - NOISE) * segment.likely / terms.rate[at_term] + NOISE) / UNIT
-        scale = np.where(segment.own == 1, np.float32(BROADER), np.float32(SHARED))
-        self._ratio = np.maximum(np.round(ratio), MISMATCH).astype(np.int16)
-        broad = np.where(ratio > 0, ratio * scale, ratio)
-        self._broad = np.maximum(np.round(broad), MISMATCH).astype(np.int16)
-        self._penalty = np.log1p(-np.minimum(segment.likely, np.float32(0.98)))
+        self._ratio, self._broad = np.empty((2, len(segment.disease)), dtype=np.int16)
+        self._compare(segment, terms)
         self._ic = np.round(terms.ic / UNIT).astype(np.int16)
         self._followed = terms.ic >= GENERAL_IC
         self._row, self._gains, self._shares = self._common_rows()
+        self._bit, self._bits = self._membership()
         # Worked out when a term is first asked for, and the same for ever.
         self._plans: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
+
+    def _compare(self, segment: Segment, terms: Terms) -> None:
+        """Fill in what a finding says for a disease that has it, itself or only as something broader.
+
+        In runs, so that the postings are never in memory at the width of an index.
+        """
+        for first in range(0, len(terms), 512):
+            last = min(first + 512, len(terms))
+            at = slice(self._posted[first], self._posted[last])
+            rate = np.repeat(terms.rate[first:last], np.diff(segment.posted[first : last + 1]))
+            ratio = np.log(np.float32(1 - NOISE) * segment.likely[at] / rate + np.float32(NOISE)) / UNIT
+            scale = np.where(segment.own[at] == 1, np.float32(BROADER), np.float32(SHARED))
+            broad = np.where(ratio > 0, ratio * scale, ratio)
+            self._ratio[at] = np.maximum(np.round(ratio), MISMATCH)
+            self._broad[at] = np.maximum(np.round(broad), MISMATCH)
+
+    def _at(self, term: int) -> tuple[slice, NDArray[np.intp]]:
+        """The postings of a term, and their diseases as numpy indexes."""
+        at = slice(self._posted[term], self._posted[term + 1])
+        return at, self.segment.disease[at].astype(np.intp)
+
+    def _membership(self) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
+        """Who has a term, for all but the rarest terms: the row of each term [T], -1 for none, and rows
+        over all diseases, a bit each [N, D / 8]."""
+        frequent = np.flatnonzero(np.diff(self.segment.posted) > RARE)
+        row = np.full(len(self._terms), -1, dtype=np.intp)
+        row[frequent] = np.arange(len(frequent))
+        bits = np.zeros((len(frequent), -(-self.segment.size // 8)), dtype=np.uint8)
+        for number, term in enumerate(frequent.tolist()):
+            line = np.zeros(self.segment.size, dtype=np.bool_)
+            line[self._at(term)[1]] = True
+            bits[number] = np.packbits(line, bitorder="little")
+        return row, bits
 
     def _common_rows(self) -> tuple[dict[int, int], I16, I16]:
         """For common terms, what their ancestors and they themselves give as something broader [N, D]."""
@@ -93,14 +134,13 @@ class Matcher:
 
     def _broaden(self, gain: I16, shared: I16, term: int) -> None:
         """Let a line [D] of gains and shares know what an ancestor gives."""
-        at = slice(self._posted[term], self._posted[term + 1])
-        diseases = self._disease[at]
+        at, diseases = self._at(term)
         gain[diseases] = np.maximum(gain[diseases], self._broad[at])
         shared[diseases] = np.maximum(shared[diseases], self._ic[term])
 
     def match(self, query: Query) -> Match:
         """Match a patient against every disease of the segment."""
-        size, posted = self.segment.size, self._posted
+        size = self.segment.size
         count = len(query.present)
         gain = np.empty((count, size), dtype=np.int16)
         shared = np.empty((count, size), dtype=np.int16)
@@ -108,8 +148,7 @@ class Matcher:
         exact_ic = np.zeros(size, dtype=np.float32)
         for line, term in enumerate(query.present.tolist()):
             self._back_off(gain[line], shared[line], term)
-            at = slice(posted[term], posted[term + 1])
-            diseases = self._disease[at]
+            at, diseases = self._at(term)
             # What the disease says of the finding itself replaces what its ancestors suggest.
             gain[line, diseases] = self._ratio[at]
             shared[line, diseases] = self._ic[term]
@@ -118,11 +157,23 @@ class Matcher:
         denied = np.zeros((len(query.absent), size), dtype=np.float32)
         penalty = np.zeros(size, dtype=np.float32)
         for line, term in enumerate(query.absent.tolist()):
-            at = slice(posted[term], posted[term + 1])
-            diseases = self._disease[at]
-            denied[line, diseases] = self.segment.likely[at]
-            penalty[diseases] += self._penalty[at]
+            at, diseases = self._at(term)
+            likely = self.segment.likely[at]
+            denied[line, diseases] = likely
+            penalty[diseases] += np.log1p(-np.minimum(likely, CERTAIN))
         return Match(gain, shared, exact, denied, exact_ic, penalty)
+
+    def overlap(self, diseases: I32, closure: Sequence[int]) -> F32:
+        """Information content of the terms, ancestors included, that some diseases [C] come to as well."""
+        terms, ic = np.array(closure, dtype=np.intp), self._terms.ic
+        row = self._bit[terms]
+        known = row >= 0
+        bits = self._bits[row[known][:, None], diseases >> 3] >> (diseases & 7).astype(np.uint8) & 1
+        found = ic[terms[known]] @ bits.astype(np.float32)
+        rest = np.zeros(self.segment.size, dtype=np.float32)
+        for term in terms[~known].tolist():
+            rest[self._at(term)[1]] += ic[term]
+        return np.asarray(found + rest[diseases], dtype=np.float32)
 
     def _back_off(self, gain: I16, shared: I16, term: int) -> None:
         """Fill a line [D] with what the proper ancestors of a finding give."""

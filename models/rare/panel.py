@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from models.rare.evidence import Profile
 from models.rare.matching import Match, Matcher
 from models.rare.phenotype import Query
-from models.rare.segment import Segment, build_segment
-from models.rare.terms import F32, I32, Terms, runs
+from models.rare.segment import build_segment
+from models.rare.terms import F32, I32, U16, Terms, runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,44 +46,49 @@ class Columns:
     """All columns of one comparison: the match, whether a column takes part, and the disease it is of."""
 
     match: Match
-    segments: tuple[Segment, ...]
+    matchers: tuple[Matcher, ...]
     alive: NDArray[np.bool_]
     owner: I32
 
-    def gathered(self, columns: I32, starts: str, fields: Sequence[str]) -> list[NDArray[Any]]:
-        """Runs of the segments' arrays for some columns [C]: first the column's place of each element,
-        then the elements of each field, one column after the other.
-
-        `starts` names the array [D + 1] that divides the `fields`.
-        """
-        base = self.segments[0]
-        first = columns < base.size
-        bounds = getattr(base, starts)
-        number = np.where(first, columns, 0)
-        begins, ends = bounds[number].astype(np.int64), bounds[number + 1].astype(np.int64)
-        size = len(getattr(base, fields[0]))
-        if len(self.segments) > 1 and not first.all():
-            bounds = getattr(self.segments[1], starts)
-            number = np.where(first, 0, columns - base.size)
-            begins = np.where(first, begins, bounds[number] + size)
-            ends = np.where(first, ends, bounds[number + 1] + size)
+    def profiles(self, columns: I32) -> tuple[NDArray[np.intp], U16, F32, F32]:
+        """The profiles of some columns [C]: how many findings each has [C], then the findings, how often
+        each is present and the patients this rests on, one column after the other."""
+        base = self.matchers[0].segment
+        number = np.minimum(columns, base.size - 1)
+        begins, ends = base.starts[number], base.starts[number + 1]
+        shift = len(base.terms)
+        extra = self.matchers[1].segment if len(self.matchers) > 1 else None
+        if extra is not None:
+            beyond = np.flatnonzero(columns >= base.size)
+            number = columns[beyond] - base.size
+            begins[beyond], ends[beyond] = extra.starts[number] + shift, extra.starts[number + 1] + shift
         place = runs(begins, ends)
-        found: list[NDArray[Any]] = [np.repeat(np.arange(len(columns)), ends - begins)]
-        beyond = np.flatnonzero(place >= size) if len(self.segments) > 1 else place[:0]
-        for field in fields:
-            values = getattr(base, field)[np.minimum(place, size - 1)]
-            if len(beyond):
-                values[beyond] = getattr(self.segments[1], field)[place[beyond] - size]
-            found.append(values)
+        late = np.flatnonzero(place >= shift) if extra is not None else place[:0]
+
+        def picked(field: str) -> NDArray[Any]:
+            values: NDArray[Any] = getattr(base, field).take(place, mode="clip")
+            if extra is not None and len(late):
+                values[late] = getattr(extra, field)[place[late] - shift]
+            return values
+
+        return (ends - begins).astype(np.intp), picked("terms"), picked("chance"), picked("weight")
+
+    def overlap(self, columns: I32, closure: Sequence[int]) -> F32:
+        """Information content that some columns [C] have in common with findings and their ancestors."""
+        base = self.matchers[0]
+        found = base.overlap(np.minimum(columns, base.segment.size - 1), closure)
+        if len(self.matchers) > 1:
+            beyond = np.flatnonzero(columns >= base.segment.size)
+            found[beyond] = self.matchers[1].overlap(columns[beyond] - base.segment.size, closure)
         return found
 
     def masses(self, columns: I32) -> F32:
         """`Segment.mass` of some columns."""
-        base = self.segments[0]
+        base = self.matchers[0].segment
         found = base.mass[np.minimum(columns, base.size - 1)]
-        if len(self.segments) > 1:
+        if len(self.matchers) > 1:
             extra = np.flatnonzero(columns >= base.size)
-            found[extra] = self.segments[1].mass[columns[extra] - base.size]
+            found[extra] = self.matchers[1].segment.mass[columns[extra] - base.size]
         return found
 
 
@@ -94,12 +99,12 @@ def compare(base: Matcher, overlay: Overlay | None, query: Query) -> Columns:
     alive = np.ones(size, dtype=bool)
     owner = np.arange(size, dtype=np.int32)
     if overlay is None:
-        return Columns(match, (base.segment,), alive, owner)
+        return Columns(match, (base,), alive, owner)
     alive[overlay.hidden[overlay.hidden < size]] = False
     extra = overlay.matcher.segment
     return Columns(
         match.beside(overlay.matcher.match(query)),
-        (base.segment, extra),
+        (base, overlay.matcher),
         np.concatenate([alive, np.ones(extra.size, dtype=bool)]),
         np.concatenate([owner, overlay.owner]),
     )

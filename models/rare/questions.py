@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from models.rare.assessment import Question
 from models.rare.scoring import Shortlist
-from models.rare.terms import I32, Terms
+from models.rare.segment import PRESENT_FROM
+from models.rare.terms import F32, I32, Terms, runs
 
 LEADING = 20
 """Candidates that a question may separate."""
@@ -30,10 +31,7 @@ def questions(
     if len(leading) < 2:
         return ()
     chance = probability[leading] / max(float(probability[leading].sum()), 1e-12)
-    place, term, likely = shortlist.columns.gathered(
-        shortlist.chosen[leading], "reached_starts", ("reached", "reached_likely")
-    )
-    names, column = np.unique(term, return_inverse=True)
+    names, place, column, likely = _likely(shortlist, leading, terms)
     table = np.repeat(np.minimum(terms.rate[names], 0.5)[:, None], len(leading), axis=1).astype(np.float64)
     table[column, place] = likely
     open_ = _open(shortlist, terms)[names] & (terms.ic[names] > 1.5)
@@ -58,6 +56,27 @@ def questions(
         rises = given_yes[best] / yes[best] - chance
         found.append(Question(terms.hpo(name), float(gain[best]), int(rises.argmax()), int(rises.argmin())))
     return tuple(found)
+
+
+def _likely(
+    shortlist: Shortlist, leading: I32, terms: Terms
+) -> tuple[I32, NDArray[np.intp], NDArray[np.intp], F32]:
+    """How often patients of the leading candidates have a finding or a kind of it.
+
+    The findings [N]; and place in `leading`, number among the findings and frequency of each pair [P].
+    """
+    size, term, chance, _ = shortlist.columns.profiles(shortlist.chosen[leading])
+    place = np.repeat(np.arange(len(leading)), size)
+    real = np.flatnonzero(chance >= PRESENT_FROM)
+    term, chance, place = term[real], chance[real], place[real]
+    begins, ends = terms.starts[term], terms.starts[term + 1]
+    above = terms.above[runs(begins, ends)]
+    names, column = np.unique(above, return_inverse=True)
+    key = column * len(leading) + np.repeat(place, ends - begins)
+    highest = np.zeros(len(names) * len(leading), dtype=np.float32)
+    np.maximum.at(highest, key, np.repeat(chance, ends - begins))
+    pairs = np.flatnonzero(highest)
+    return names, pairs % len(leading), pairs // len(leading), highest[pairs]
 
 
 def _open(shortlist: Shortlist, terms: Terms) -> NDArray[np.bool_]:

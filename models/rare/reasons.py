@@ -77,17 +77,17 @@ def account(
 
 def matched(shortlist: Shortlist, place: int, known: Account, terms: Terms) -> tuple[Matched, ...]:
     """Each finding of the patient and what of the disease it fits, what speaks for it most first."""
-    match, column = shortlist.columns.match, int(shortlist.chosen[place])
+    match = shortlist.match
     nearest = _Nearest(known.profile, terms)
     found = []
     for line, term in enumerate(shortlist.query.present.tolist()):
-        exact = bool(match.exact[line, column])
+        exact = bool(match.exact[line, place])
         partner = nearest.of(term, exact=exact)
         found.append(
             Matched(
                 terms.hpo(term),
                 exact,
-                float(match.gain[line, column] * UNIT),
+                float(match.gain[line, place] * UNIT),
                 known.reported(partner, terms) if partner is not None else None,
             )
         )

@@ -50,20 +50,19 @@ class Reranker:
     def score(self, features: F32) -> F32:
         """Scores [C] of candidates' features [C, F]."""
         leaf = self._leaves(features)
-        return np.asarray(features @ self.weight + self.value[leaf].sum(axis=1), dtype=np.float32)
+        return np.asarray(features @ self.weight + self.value[leaf].sum(axis=0), dtype=np.float32)
 
     def _leaves(self, features: F32) -> Places:
-        """The leaf of each candidate in each tree [C, T], counted from the first leaf."""
+        """The leaf of each candidate in each tree [T, C], counted from the first leaf."""
         trees, count = self.trees, len(features)
-        width = trees.inner + 1
-        known = np.where(features == 0, np.float32(-np.inf), features)
-        negated = np.where(features == 0, np.float32(-np.inf), -features)
-        turned = np.zeros((count, width), dtype=np.bool_)
-        asked = np.concatenate([known, negated], axis=1).take(trees.asks, axis=1)
-        np.greater(asked, trees.threshold, out=turned[:, :-1])
-        offset = np.repeat(np.arange(count) * width, len(trees.roots))
-        nodes = trees.walk(np.tile(trees.roots, count), turned.ravel(), trees.depth, offset)
-        return (nodes - trees.inner).reshape(count, len(trees.roots))
+        # A row for each feature and each node: rows are copied and compared as they lie.
+        rows = np.concatenate([features.T, -features.T])
+        rows[rows == 0] = -np.inf
+        turned = np.zeros((trees.inner + 1, count), dtype=np.bool_)
+        np.greater(rows.take(trees.asks, axis=0), trees.threshold[:, None], out=turned[:-1])
+        offset = np.tile(np.arange(count), len(trees.roots))
+        nodes = trees.walk(np.repeat(trees.roots, count), turned.ravel(), trees.depth, offset, count)
+        return (nodes - trees.inner).reshape(len(trees.roots), count)
 
     def probabilities(self, scores: F32) -> tuple[NDArray[np.float64], float]:
         """Probability of each candidate [C], and that it is none of them."""

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from models.rare.encoder import Encoder, pattern
-from models.rare.features import FEATURES, FeatureMaker
+from models.rare.features import FeatureMaker
 from models.rare.first_stage import CANDIDATES, candidates, first_stage
 from models.rare.knowledge import RareKnowledge
-from models.rare.matching import Matcher
+from models.rare.matching import Match, Matcher
 from models.rare.panel import Columns, Overlay, compare, overlay_of
 from models.rare.phenotype import Phenotype, Query, resolve
 from models.rare.terms import F32, I32
@@ -20,14 +20,16 @@ from models.rare.terms import F32, I32
 @dataclass(frozen=True, eq=False)
 class Shortlist:
     """The candidates of one patient: `chosen` [C] columns, best first by the first stage's score `first`
-    [C], `features` [C, F], and the disease `owner` [C] of each."""
+    [C]; how each finding fits them (`match` of these columns), how near the learned pattern is [C], and
+    the disease `owner` [C] of each."""
 
+    phenotype: Phenotype
     query: Query
     columns: Columns
     chosen: I32
+    match: Match
     first: F32
     pattern: F32
-    features: F32
 
     @property
     def owner(self) -> I32:
@@ -43,7 +45,9 @@ class Scorer:
         self.matcher = Matcher(knowledge.segment, knowledge.terms)
         self._encoder = encoder
         self._points = (
-            encoder.points(knowledge.segment) if encoder is not None else np.zeros((0, 1), dtype=np.float32)
+            np.ascontiguousarray(encoder.points(knowledge.segment).T)
+            if encoder is not None
+            else np.zeros((1, 0), dtype=np.float32)
         )
         self._maker = FeatureMaker(knowledge.terms, knowledge.diseases)
 
@@ -56,15 +60,26 @@ class Scorer:
     def shortlist(
         self, phenotype: Phenotype, overlay: Overlay | None = None, count: int = CANDIDATES
     ) -> Shortlist:
-        """The candidates of a patient with their features."""
+        """The candidates of a patient: the first stage."""
         query = resolve(phenotype, self.knowledge.terms)
         columns = compare(self.matcher, overlay, query)
         if not len(query.present):
-            nothing = np.zeros(0, dtype=np.float32)
-            none = np.zeros(0, dtype=np.int32)
-            return Shortlist(query, columns, none, nothing, nothing, np.zeros((0, len(FEATURES)), np.float32))
+            nothing, none = np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.int32)
+            return Shortlist(phenotype, query, columns, none, columns.match.of(none), nothing, nothing)
         cosine = pattern(self._encoder, self._points, columns, query.present)
         score = first_stage(columns, cosine)
         chosen = candidates(score, count)
-        features = self._maker.make(columns, chosen, query, phenotype, cosine[chosen], score[chosen])
-        return Shortlist(query, columns, chosen, score[chosen], cosine[chosen], features)
+        match = columns.match.of(chosen)
+        return Shortlist(phenotype, query, columns, chosen, match, score[chosen], cosine[chosen])
+
+    def features(self, shortlist: Shortlist) -> F32:
+        """What the second stage sees of the candidates [C, F]."""
+        return self._maker.make(
+            shortlist.columns,
+            shortlist.chosen,
+            shortlist.match,
+            shortlist.query,
+            shortlist.phenotype,
+            shortlist.pattern,
+            shortlist.first,
+        )

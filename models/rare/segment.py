@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.rare.evidence import Profile
-from models.rare.terms import F32, I32, Arrays, Terms, runs
+from models.rare.terms import F32, I32, U16, Arrays, Terms, runs
 
 OWN, BELOW = 1, 0
 """How a disease comes to a term: annotated with it, or only with a kind of it."""
+MOST = 1 << 16
+"""Diseases, and terms, that numbers of two bytes tell apart."""
 PRESENT_FROM = 0.02
 """Findings less frequent than this are no reason to find a disease (0 of m patients, "excluded")."""
 
@@ -26,22 +28,18 @@ class Segment:
     Profiles by disease: ``starts`` [D + 1], ``terms``, ``chance``, ``weight``.  Postings by term, the
     annotations carried up to all ancestors: those of term t are ``posted[t]:posted[t + 1]`` of `disease`,
     `likely` (the greatest frequency of any annotation at or below t) and `own` (annotated with t itself).
-    `reached_starts` [D + 1], `reached` and `reached_likely` are the same postings by disease: all terms a
-    disease has, their ancestors included, ascending; `mass` [D] is their information content.
+    `mass` [D] is the information content of all terms that a disease comes to.
     """
 
     starts: I32
-    terms: I32
+    terms: U16
     chance: F32
     weight: F32
     posted: I32
-    disease: I32
+    disease: U16
     likely: F32
     own: NDArray[np.uint8]
     mass: F32
-    reached_starts: I32
-    reached: I32
-    reached_likely: F32
 
     @property
     def size(self) -> int:
@@ -52,17 +50,19 @@ class Segment:
         """The profile of a disease (without its numbers of lines)."""
         at = slice(int(self.starts[disease]), int(self.starts[disease + 1]))
         terms = self.terms[at]
-        return Profile(terms, self.chance[at], self.weight[at], np.zeros(len(terms), dtype=np.int32))
+        return Profile(
+            terms.astype(np.int32), self.chance[at], self.weight[at], np.zeros(len(terms), dtype=np.int32)
+        )
 
     def arrays(self) -> Arrays:
         """What `of` reads."""
         return {
             "segment.starts": self.starts,
-            "segment.terms": self.terms.astype(np.uint16),
+            "segment.terms": self.terms,
             "segment.chance": self.chance,
             "segment.weight": self.weight,
             "segment.posted": self.posted,
-            "segment.disease": self.disease.astype(np.uint16),
+            "segment.disease": self.disease,
             "segment.likely": self.likely,
             "segment.own": self.own,
             "segment.mass": self.mass,
@@ -78,11 +78,12 @@ class Segment:
         def f32(field: str) -> F32:
             return arrays[f"segment.{field}"].astype(np.float32)
 
-        posted, disease = i32("posted"), i32("disease")
+        def u16(field: str) -> U16:
+            return arrays[f"segment.{field}"].astype(np.uint16)
+
         return cls(
-            i32("starts"), i32("terms"), f32("chance"), f32("weight"), posted, disease,
+            i32("starts"), u16("terms"), f32("chance"), f32("weight"), i32("posted"), u16("disease"),
             f32("likely"), arrays["segment.own"].astype(np.uint8), f32("mass"),
-            *_by_disease(posted, disease, f32("likely"), len(arrays["segment.starts"]) - 1),
         )  # fmt: skip
 
 
@@ -109,6 +110,8 @@ def invert(
 ) -> Segment:
     """Postings of profiles: every annotation carried up to its ancestors."""
     number = term.astype(np.int32)
+    if len(starts) - 1 > MOST or len(terms) > MOST:
+        raise ValueError(f"a segment holds at most {MOST} diseases and terms")
     frequency = chance.astype(np.float32)
     owner = np.repeat(np.arange(len(starts) - 1, dtype=np.int64), np.diff(starts))
     real = np.flatnonzero(frequency >= PRESENT_FROM)
@@ -126,13 +129,13 @@ def invert(
     first = np.flatnonzero(np.r_[True, sorted_key[1:] != sorted_key[:-1]]) if len(key) else np.zeros(0, int)
     kept = sorted_key[first]
     at_own = np.maximum.reduceat(own[order].astype(np.uint8), first) if len(first) else np.zeros(0, np.uint8)
-    disease = (kept % size).astype(np.int32)
+    disease = (kept % size).astype(np.uint16)
     at_term = kept // size
     likely = how[order][first].astype(np.float32)
     posted = np.searchsorted(at_term, np.arange(len(terms) + 1)).astype(np.int32)
     return Segment(
         starts.astype(np.int32),
-        number,
+        number.astype(np.uint16),
         frequency,
         weight.astype(np.float32),
         posted,
@@ -140,13 +143,4 @@ def invert(
         likely,
         at_own,
         np.bincount(disease, terms.ic[at_term], len(starts) - 1).astype(np.float32),
-        *_by_disease(posted, disease, likely, len(starts) - 1),
     )
-
-
-def _by_disease(posted: I32, disease: I32, likely: F32, size: int) -> tuple[I32, I32, F32]:
-    """Postings turned round: where each disease's terms start [D + 1], the terms, ascending, how likely."""
-    at_term = np.repeat(np.arange(len(posted) - 1, dtype=np.int32), np.diff(posted))
-    order = np.argsort(disease.astype(np.uint16), kind="stable")
-    starts = np.concatenate([[0], np.cumsum(np.bincount(disease, minlength=size))])
-    return starts.astype(np.int32), at_term[order], likely[order]

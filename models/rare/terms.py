@@ -4,6 +4,8 @@ A term's number is its place in the ascending list of current phenotypic abnorma
 release.  Names and the rest of the ontology are `fhir_adapters.hpo`'s business.
 """
 
+from array import array
+from bisect import bisect_left
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 I16 = NDArray[np.int16]
 I32 = NDArray[np.int32]
+U16 = NDArray[np.uint16]
 Arrays = dict[str, NDArray[np.generic]]
 ROOT = 118
 """Phenotypic abnormality, HP:0000118: everything scored is a kind of it."""
@@ -50,15 +53,22 @@ class Terms:
 
     def number(self, term_id: str) -> int | None:
         """The number of an HPO id, former ids followed; `None` if it is no abnormality of this release."""
-        return self._numbers.get(term_id)
+        if len(term_id) != len("HP:0000118") or not term_id.startswith("HP:"):
+            return None
+        digits = int(term_id[3:]) if term_id[3:].isdecimal() and term_id.isascii() else -1
+        place = bisect_left(self._digits, digits)
+        if place < len(self._digits) and self._digits[place] == digits:
+            return place
+        return self._former.get(digits)
 
     @cached_property
-    def _numbers(self) -> dict[str, int]:
-        """Numbers by current and former ids."""
-        former = zip(self.former.tolist(), self.current.tolist(), strict=True)
-        return {f"HP:{old:07d}": number for old, number in former} | {
-            f"HP:{digits:07d}": number for number, digits in enumerate(self.ids.tolist())
-        }
+    def _digits(self) -> "array[int]":
+        """`ids` in a form in which one is found in no time; a dictionary of them would be 3 MB."""
+        return array("i", self.ids.astype(np.int32).tobytes())
+
+    @cached_property
+    def _former(self) -> dict[int, int]:
+        return dict(zip(self.former.tolist(), self.current.tolist(), strict=True))
 
     def hpo(self, number: int) -> str:
         """The HPO id of a term number."""

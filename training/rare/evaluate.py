@@ -91,9 +91,9 @@ class Judge:
 
     def rank(self, case: Case, engine: RareEngine, unread: frozenset[str], extra: frozenset[str]) -> float:
         """The rank of the case's disease; `extra` ids count as right too (an enrolled one)."""
-        shortlist, _, order = engine.rank(case.phenotype(), unread)
+        ranked = engine.rank(engine.shortlist(case.phenotype(), unread))
         ids: list[str] = []
-        for owner in shortlist.owner[order[:100]].tolist():
+        for owner in ranked.shortlist.owner[ranked.order[:100]].tolist():
             ids += engine.ids(owner)
         right = {self._same.get(each, each) for each in right_ids(case)} | extra
         return rank_of(ids, frozenset(right), self._same)
@@ -190,7 +190,7 @@ def measure_alarm(
 
     def asked(phenotype: Phenotype, unread: frozenset[str]) -> float:
         progress.advance(task)
-        return judge.engine.alarm(phenotype, unread).probability
+        return judge.engine.alarm(judge.engine.shortlist(phenotype, unread)).probability
 
     values = [asked(case.phenotype(), frozenset({case.pmid} if case.pmid else ())) for case in cases]
     calm = [asked(each.phenotype(), frozenset()) for each in negatives]
@@ -237,7 +237,8 @@ def measure_latency(judge: Judge, cases: Sequence[Case]) -> dict[str, Any]:
                 Phenotype(tuple(terms), case.excluded, case.sex, case.age_years, case.onset_years)
             )
         asked: tuple[tuple[str, Callable[[Phenotype], object]], ...] = (
-            ("ranking", judge.engine.rank),
+            ("alarm only", lambda patient: judge.engine.alarm(judge.engine.shortlist(patient))),
+            ("ranking", lambda patient: judge.engine.rank(judge.engine.shortlist(patient))),
             ("whole answer", judge.engine.assess),
         )
         for name, ask in asked:

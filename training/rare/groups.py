@@ -50,7 +50,9 @@ class Gathering:
         self._weight: list[float] = []
         self._label: list[int] = []
 
-    def add(self, shortlist: Shortlist, right: set[int], weight: float, label: int) -> None:
+    def add(
+        self, shortlist: Shortlist, features: NDArray[np.float32], right: set[int], weight: float, label: int
+    ) -> None:
         """One patient; `right` are the diseases that count as the answer, empty for none of them."""
         hits = np.flatnonzero(np.isin(shortlist.owner, sorted(right)))
         size = min(KEPT, len(shortlist.chosen))
@@ -67,7 +69,7 @@ class Gathering:
             return
         else:
             self._right.append(-1)
-        self._rows.append(shortlist.features[rows])
+        self._rows.append(features[rows])
         self._sizes.append(len(rows))
         self._weight.append(weight)
         self._label.append(label)
@@ -140,7 +142,8 @@ def simulated(scorer: Scorer, count: int, rng: np.random.Generator, progress: Pr
         else:
             profiles |= scorer.knowledge.without(patient.unread)
         overlay = overlay_of(profiles, terms, hidden)
-        gathered.add(scorer.shortlist(patient.phenotype, overlay), right, 1.0, -1)
+        shortlist = scorer.shortlist(patient.phenotype, overlay)
+        gathered.add(shortlist, scorer.features(shortlist), right, 1.0, -1)
         progress.advance(task)
     return gathered.groups()
 
@@ -181,7 +184,8 @@ def published(
             profiles = scorer.knowledge.without([case.pmid] if case.pmid else [])
             overlay = overlay_of(profiles | some_decoys(decoys, disease, rng), terms)
             shortlist = scorer.shortlist(case.phenotype(), overlay)
-            gathered.add(shortlist, right, weight if right else UNRANKED_WEIGHT * weight, labels[disease])
+            share = weight if right else UNRANKED_WEIGHT * weight
+            gathered.add(shortlist, scorer.features(shortlist), right, share, labels[disease])
             progress.advance(task)
         queries = (
             members if len(members) <= FEW_CASES else [members[n] for n in rng.permutation(len(members))]
@@ -195,7 +199,11 @@ def published(
                 overlay = overlay_of(profiles, terms, sorted(truth(case, numbers)))
                 shortlist = scorer.shortlist(case.phenotype(), overlay)
                 gathered.add(
-                    shortlist, {size}, FEW_WEIGHT * min(len(queries), FEW_CASES) ** -0.5, labels[disease]
+                    shortlist,
+                    scorer.features(shortlist),
+                    {size},
+                    FEW_WEIGHT * min(len(queries), FEW_CASES) ** -0.5,
+                    labels[disease],
                 )
     return gathered.groups()
 
