@@ -11,7 +11,6 @@ from models.rare.terms import F32, I32, Terms, runs
 LEADING = 20
 """Candidates that a question may separate."""
 ASKED = 8
-TERMS = 400
 _TRUST = 0.9
 """How far an answer is believed: neither a finding nor its absence is ever certain (grade C)."""
 
@@ -34,7 +33,7 @@ def questions(
     names, place, column, likely = _likely(shortlist, leading, terms)
     table = np.repeat(np.minimum(terms.rate[names], 0.5)[:, None], len(leading), axis=1).astype(np.float64)
     table[column, place] = likely
-    open_ = _open(shortlist, terms)[names] & (terms.ic[names] > 1.5)
+    open_ = _open(names, shortlist, terms) & (terms.ic[names] > 1.5)
     names, table = names[open_], 0.5 + _TRUST * (table[open_] - 0.5)
     if not len(names):
         return ()
@@ -50,7 +49,7 @@ def questions(
         # A finding and its more general forms are one question.
         if gain[best] < 0.01 or len(found) == ASKED:
             break
-        if any(name in terms.ancestors(t) or t in terms.ancestors(name) for t in taken):
+        if any(name in terms.chain(t) or t in terms.chain(name) for t in taken):
             continue
         taken.add(name)
         rises = given_yes[best] / yes[best] - chance
@@ -79,15 +78,16 @@ def _likely(
     return names, pairs % len(leading), pairs // len(leading), highest[pairs]
 
 
-def _open(shortlist: Shortlist, terms: Terms) -> NDArray[np.bool_]:
-    """Terms of which the chart does not speak yet [T]."""
-    found = np.ones(len(terms), dtype=bool)
-    for term in shortlist.query.present.tolist():
-        found[terms.ancestors(term)] = False
-    denied = np.zeros(len(terms), dtype=bool)
-    denied[shortlist.query.absent] = True
-    if denied.any():
-        found &= ~np.logical_or.reduceat(denied[terms.above], terms.starts[:-1])
+def _open(names: I32, shortlist: Shortlist, terms: Terms) -> NDArray[np.bool_]:
+    """Which of some terms [N] the chart does not speak of yet."""
+    said = {each for term in shortlist.query.present.tolist() for each in terms.chain(term)}
+    found = np.array([name not in said for name in names.tolist()], dtype=np.bool_)
+    if len(names) and len(shortlist.query.absent):
+        denied = np.zeros(len(terms), dtype=np.bool_)
+        denied[shortlist.query.absent] = True
+        begins, ends = terms.starts[names], terms.starts[names + 1]
+        above = terms.above[runs(begins, ends)]
+        found &= ~np.logical_or.reduceat(denied[above], np.cumsum(ends - begins) - (ends - begins))
     return found
 
 

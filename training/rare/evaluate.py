@@ -68,8 +68,8 @@ class Judge:
         fold_of: Mapping[str, int] | None = None,
     ) -> None:
         self.engine = RareEngine.of(arrays)
-        scorer, alarm = self.engine.scorer, Alarm.of(arrays)
-        self._folds = [RareEngine(scorer, Reranker.of(each), alarm) for each in folds]
+        scorer = self.engine.scorer
+        self._folds = [RareEngine(scorer, Reranker.of(each), Alarm.of(each)) for each in folds]
         self._fold_of = fold_of or {}
         self._same = same
 
@@ -184,16 +184,19 @@ def measure_alarm(
 ) -> dict[str, Any]:
     """Sensitivity at fixed shares of false alarms, calibration, and the decision at the threshold.
 
-    The case's own paper is unread.  The alarm was fitted on simulated patients only.
+    The case's own paper is unread, and with folds the alarm asked has not seen the case's disease.
     """
     task = progress.add_task("alarm", total=len(cases) + len(negatives))
 
-    def asked(phenotype: Phenotype, unread: frozenset[str]) -> float:
+    def asked(engine: RareEngine, phenotype: Phenotype, unread: frozenset[str]) -> float:
         progress.advance(task)
-        return judge.engine.alarm(judge.engine.shortlist(phenotype, unread)).probability
+        return engine.alarm(engine.shortlist(phenotype, unread)).probability
 
-    values = [asked(case.phenotype(), frozenset({case.pmid} if case.pmid else ())) for case in cases]
-    calm = [asked(each.phenotype(), frozenset()) for each in negatives]
+    values = [
+        asked(judge.engine_for(case), case.phenotype(), frozenset({case.pmid} if case.pmid else ()))
+        for case in cases
+    ]
+    calm = [asked(judge.engine, each.phenotype(), frozenset()) for each in negatives]
     reach = [v for v, case in zip(values, cases, strict=True) if case.reachable]
     three = [v for v, c in zip(values, cases, strict=True) if c.reachable and len(c.observed) >= 3]
     novel = [v for v, c in zip(values, cases, strict=True) if not c.reachable and len(c.observed) >= 3]

@@ -17,7 +17,7 @@ from scipy.optimize import minimize
 from models.rare.encoder import Encoder
 from models.rare.scoring import Scorer
 from models.rare.terms import Arrays
-from training.rare.alarm import alarm_rows, fit_alarm, rare_patients
+from training.rare.alarm import alarm_rows, fit_alarm, published_rows, rare_patients
 from training.rare.boosting import BoostConfig, Fitted, Groups, fit, joined
 from training.rare.build import Built, build
 from training.rare.cases import Case
@@ -46,8 +46,8 @@ class RareConfig:
 
 @dataclass(frozen=True, eq=False)
 class Trained:
-    """`arrays` serve; `folds` [K] are the second stages that have not seen the diseases of a fold, with
-    `fold_of` disease (OMIM id) → fold, for figures on the published cases."""
+    """`arrays` serve; `folds` [K] are the second stages and alarms that have not seen the diseases of a fold,
+    with `fold_of` disease (OMIM id) → fold, for figures on the published cases."""
 
     arrays: Arrays
     built: Built
@@ -72,7 +72,8 @@ def train(config: RareConfig, cases: Sequence[Case], console: Console) -> Traine
         if cases:
             parts.append(published(scorer, cases, labels, rng, progress))
         reranker, folds = second_stage(parts, labels, fold_of, config, progress)
-        alarm = alarm_of(scorer, visitors, config, progress)
+        alarm, alarms = alarm_of(scorer, visitors, cases, fold_of, config, progress)
+        folds = tuple(one | other for one, other in zip(folds, alarms, strict=True))
     return Trained({**knowledge.arrays(), **encoder, **reranker, **alarm}, built, folds, fold_of)
 
 
@@ -149,15 +150,27 @@ def calibrated(scores: F64, groups: Groups) -> Arrays:
     }
 
 
-def alarm_of(scorer: Scorer, visitors: Visitors, config: RareConfig, progress: Progress) -> Arrays:
-    """The alarm, fitted on simulated patients of both kinds."""
+def alarm_of(
+    scorer: Scorer,
+    visitors: Visitors,
+    cases: Sequence[Case],
+    fold_of: dict[str, int],
+    config: RareConfig,
+    progress: Progress,
+) -> tuple[Arrays, tuple[Arrays, ...]]:
+    """The alarm, and one for each fold: simulated patients of both kinds, and published cases if any."""
     rng = np.random.default_rng(config.seed + 1)
     rare = rare_patients(scorer, config.alarm_patients, rng)
     everyday = [(phenotype, frozenset[str]()) for phenotype in visitors.phenotypes[: config.alarm_patients]]
-    return fit_alarm(
+    rows = (
         alarm_rows(scorer, rare, progress, "rare patients for the alarm"),
         alarm_rows(scorer, everyday, progress, "everyday patients for the alarm"),
     )
+    published = published_rows(scorer, cases, progress) if cases else None
+    if published is None:
+        return fit_alarm(*rows), (fit_alarm(*rows),) * config.folds
+    left_out = [{disease for disease, of in fold_of.items() if of == fold} for fold in range(config.folds)]
+    return fit_alarm(*rows, published), tuple(fit_alarm(*rows, published.without(each)) for each in left_out)
 
 
 def facts(trained: Trained, config: RareConfig, cases: Sequence[Case]) -> dict[str, Any]:
