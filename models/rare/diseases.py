@@ -1,4 +1,4 @@
-"""Who the ranked diseases are: ids, name, genes, family, onset.  No evidence and no scoring."""
+"""Who the ranked diseases are: ids, name, genes, family, onset, sex.  No evidence and no scoring."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,8 @@ ONSETS: tuple[tuple[str, float, float], ...] = (
 @dataclass(frozen=True, eq=False)
 class Diseases:
     """D diseases.  `ids` are OMIM first, then ORPHA; `onset` [D, 9] the share of patients whose illness
-    begins in each of `ONSETS`, zeros where nothing is known; `family` [D] numbers of `families`."""
+    begins in each of `ONSETS`, zeros where nothing is known; `male` [D] the share of patients who are male,
+    one half where the inheritance says nothing of it; `family` [D] numbers of `families`."""
 
     ids: tuple[tuple[str, ...], ...]
     names: tuple[str, ...]
@@ -32,6 +33,7 @@ class Diseases:
     families: tuple[str, ...]
     family: I32
     onset: F32
+    male: F32
 
     def __len__(self) -> int:
         return len(self.names)
@@ -46,6 +48,7 @@ class Diseases:
             tuple(texts(arrays["diseases.families"])),
             arrays["diseases.family"].astype(np.int32),
             arrays["diseases.onset"].astype(np.float32),
+            arrays["diseases.male"].astype(np.float32),
         )
 
     def arrays(self) -> Arrays:
@@ -57,4 +60,5 @@ class Diseases:
             "diseases.families": blob(self.families),
             "diseases.family": self.family.astype(np.uint16),
             "diseases.onset": self.onset.astype(np.float16),
+            "diseases.male": self.male.astype(np.float16),
         }

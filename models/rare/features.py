@@ -20,7 +20,7 @@ FEATURES = (
     "disease-side", "disease-side-share", "frequent-missing", "frequent-missing-share",
     "denied-likelihood", "denied-worst", "denied-often", "denied-annotated", "denied-share",
     "pattern", "profile-size", "profile-patients", "counted-share",
-    "onset", "age-before-onset", "findings", "information",
+    "onset", "age-before-onset", "sex", "findings", "information",
     "likelihood-lead", "resnik-lead", "exact-lead", "simgic-lead", "pattern-lead", "first-stage-lead",
 )  # fmt: skip
 OFTEN = 0.5
@@ -39,6 +39,9 @@ class FeatureMaker:
         self._begins = np.concatenate([[0], np.cumsum(kept)])[terms.starts]
         self._above = terms.above[kept].astype(np.intp)
         self._onset = diseases.onset
+        # What being male or female says for each disease: log of its share against one half.
+        shares = np.clip(np.stack([diseases.male, 1 - diseases.male]), 0.01, 0.99)
+        self._of_sex = dict(zip(("MALE", "FEMALE"), np.log(2 * shares).astype(np.float32), strict=True))
         self._low = np.array([low for _, low, _ in ONSETS])
         self._high = np.array([high for _, _, high in ONSETS])
 
@@ -70,7 +73,8 @@ class FeatureMaker:
         simgic = overlap / np.maximum(float(mine.sum()) + columns.masses(chosen) - overlap, 1e-6)
         side = self._disease_side(columns, chosen, mine)
         denied = self._denied(match.denied, match.penalty)
-        onset, early = self._onsets(columns.owner[chosen], phenotype)
+        owner = columns.owner[chosen]
+        onset, early = self._onsets(owner, phenotype)
         table = np.empty((len(FEATURES), len(chosen)), dtype=np.float32)
         for row, values in enumerate((
             likelihood, likelihood / count, ordered[0], ordered[-1], ordered[-3:].sum(axis=0),
@@ -79,7 +83,7 @@ class FeatureMaker:
             simgic, *side[:7],
             *denied,
             pattern, *side[7:],
-            onset, early, count, total,
+            onset, early, self._sex(owner, phenotype), count, total,
             *(_lead(each) for each in (likelihood, resnik, exact_ic, simgic, pattern, first)),
         )):  # fmt: skip
             table[row] = values
@@ -141,6 +145,15 @@ class FeatureMaker:
             known.sum(axis=0),
             (denied > OFTEN).sum(axis=0) / len(denied),
         )
+
+    def _sex(self, owner: I32, phenotype: Phenotype) -> F32:
+        """Log ratio of the patient's sex; 0 where it is not known, and for diseases that are enrolled."""
+        found = np.zeros(len(owner), dtype=np.float32)
+        if phenotype.sex is not None:
+            known = self._of_sex[phenotype.sex]
+            shipped = owner < len(known)
+            found[shipped] = known[owner[shipped]]
+        return found
 
     def _onsets(self, owner: I32, phenotype: Phenotype) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Log ratio of the onset stated, and whether the disease begins later than the patient is old."""

@@ -55,7 +55,8 @@ def joined(parts: list[Groups]) -> Groups:
     )
 
 
-LINEAR_ONLY = ("profile-size", "profile-patients", "counted-share", "expected", "onset", "age-before-onset")
+LINEAR_ONLY = ("profile-size", "profile-patients", "counted-share", "expected", "onset", "age-before-onset",
+               "sex")  # fmt: skip
 """Features the trees do not see: they tell diseases apart rather than how well one fits, and trees grown
 on the few hundred diseases of published cases learn these diseases by heart (measured: docs/rare.md)."""
 RISING = (

@@ -5,6 +5,7 @@ ids resolved, entries of one disease joined, information content and background 
 Same inputs, same arrays.
 """
 
+import csv
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ FREQUENCY_TERMS = {
     "HP:0040285": 0.0,
 }
 """Middle of the range by which HPO defines each frequency term (100, 80-99, 30-79, 5-29, 1-4, 0 %)."""
+INHERITANCE = Path(__file__).parent / "data" / "inheritance.csv"
 _SEX = {"": 0, "MALE": 1, "FEMALE": 2}
 _COUNT_LIMIT = 60_000
 
@@ -197,6 +199,7 @@ def _assembled(
         tuple(families),
         np.array([of_family[family(names[disease])] for disease in with_lines], dtype=np.int32),
         _onsets(lines, key, place),
+        _male_shares(lines, key, place),
     )
     references = sorted({line.reference for line, _ in rows})
     of_reference = {reference: number for number, reference in enumerate(references)}
@@ -242,6 +245,21 @@ def _onsets(lines: Sequence[Line], key: dict[str, str], place: dict[str, int]) -
     total = counts.sum(axis=1, keepdims=True)
     shares = np.divide(counts, total, out=np.zeros_like(counts), where=total > 0)
     return np.asarray(shares, dtype=np.float32)
+
+
+def _male_shares(lines: Sequence[Line], key: dict[str, str], place: dict[str, int]) -> NDArray[np.float32]:
+    """The share of male patients by inheritance; of several modes the mean, one half for all others."""
+    with INHERITANCE.open(encoding="utf-8", newline="") as file:
+        share = {row["hpo"]: float(row["male_share"]) for row in csv.DictReader(file)}
+    modes: dict[int, list[float]] = {}
+    for line in lines:
+        at = place.get(key[line.disease])
+        if line.aspect == "I" and not line.negated and at is not None:
+            modes.setdefault(at, []).append(share.get(line.term, 0.5))
+    found = np.full(len(place), 0.5, dtype=np.float32)
+    for at, each in modes.items():
+        found[at] = np.mean(each)
+    return found
 
 
 def _with_rates(terms: Terms, knowledge: tuple[Diseases, Evidence], visitor: Mapping[str, float]) -> Terms:

@@ -83,7 +83,8 @@ class Simulator:
         absent += self._strays(rng.poisson(2 * DENIED_OTHER * 20 * talkative), rng)
         excluded = {term for term in absent if term not in closure}
         onset, age = self._ages(disease, rng)
-        sex: Sex = "FEMALE" if rng.random() < 0.5 else "MALE"
+        male = float(self._knowledge.diseases.male[disease])
+        sex: Sex = "MALE" if rng.random() < male else "FEMALE"
         return Simulated(
             disease,
             Phenotype(

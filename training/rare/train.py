@@ -37,7 +37,7 @@ class RareConfig:
     seed: int = 20261
     everyday: int = 5_000
     simulated: int = 5_000
-    simulated_weight: float = 1.0
+    simulated_weight: float = 0.5
     alarm_patients: int = 4_000
     folds: int = 5
     encoder: EmbeddingConfig = field(default_factory=EmbeddingConfig)

@@ -112,6 +112,7 @@ def knowledge(without: frozenset[str] = frozenset()) -> RareKnowledge:
         ("alpha syndrome", "beta keratoderma", "delta disease", "gamma disease"),
         np.array([0, 0, 1, 3, 2], dtype=np.int32),
         onset,
+        np.array([0.5, 0.5, 0.5, 0.95, 0.5], dtype=np.float32),
     )
     profiles = [evidence.profile(disease) for disease in range(len(LINES))]
     return RareKnowledge(
