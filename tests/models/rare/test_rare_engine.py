@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from models.rare.assessment import RareAssessment
 from models.rare.engine import RareEngine
 from models.rare.enrolment import EnrolledCase
+from models.rare.features import FEATURES
 from models.rare.knowledge import RareKnowledge, RareKnowledgeInvalid
 from models.rare.phenotype import Phenotype, resolve
 
@@ -38,6 +39,18 @@ def first(found: RareAssessment) -> str:
 def test_the_disease_whose_findings_a_patient_has_comes_first() -> None:
     assert first(ENGINE.assess(SEIZURES)) == "OMIM:1"
     assert first(ENGINE.assess(Phenotype(("HP:0007530", "HP:0000989")))) == "OMIM:3"
+
+
+def test_sex_counts_where_the_inheritance_says_something_of_it() -> None:
+    linked = ENGINE.knowledge.diseases.male > 0.5
+    assert linked.sum() == 1
+    weighed = {}
+    for sex in ("MALE", "FEMALE", None):
+        ranked = ENGINE.rank(ENGINE.shortlist(msgspec.structs.replace(SEIZURES, sex=sex)))
+        weighed[sex] = ranked.features[:, FEATURES.index("sex")][np.argsort(ranked.shortlist.owner)]
+        assert not weighed[sex][~linked].any()
+    assert weighed["FEMALE"][linked] < 0 < weighed["MALE"][linked]
+    assert not weighed[None].any()
 
 
 @settings(max_examples=60, deadline=None)

@@ -51,6 +51,8 @@ HPOA = (
     "OMIM:1\tAlpha syndrome 1\t\tHP:0001250\tPMID:1\tPCS\t\t3/5\t\t\tP\tx\n"
     "OMIM:1\tAlpha syndrome 1\t\tHP:0006887\tPMID:2\tPCS\t\t0/4\t\t\tP\tx\n"
     "OMIM:1\tAlpha syndrome 1\t\tHP:0003593\tPMID:1\tPCS\t\t5/5\t\t\tC\tx\n"
+    "OMIM:1\tAlpha syndrome 1\t\tHP:0001419\tOMIM:1\tTAS\t\t\t\t\tI\tx\n"
+    "OMIM:2\tBeta disease\t\tHP:0000006\tOMIM:2\tTAS\t\t\t\t\tI\tx\n"
     "ORPHA:10\tAlpha syndrome type 1\t\tHP:0001275\tORPHA:10\tTAS\t\tHP:0040281\t\t\tP\tx\n"
     "ORPHA:11\tAlpha syndrome\t\tHP:0001249\tORPHA:11\tTAS\t\tHP:0040284\t\t\tP\tx\n"
     "OMIM:2\tBeta disease\tNOT\tHP:0001250\tPMID:3\tPCS\t\t\t\t\tP\tx\n"
@@ -94,6 +96,12 @@ def test_a_paper_can_go_unread_and_one_cited_beside_it_keeps_the_finding(built: 
     assert len(evidence.profile(1, {"PMID:3"}).terms) == 1
     assert evidence.lines(1, {"PMID:3"})[4] == ["PMID:4"]
     assert evidence.citing("PMID:4").tolist() == [1]
+
+
+def test_the_share_of_male_patients_follows_the_inheritance(built: Built) -> None:
+    alpha, beta, group = built.knowledge.diseases.male.tolist()
+    assert alpha > 0.9
+    assert beta == group == 0.5
 
 
 def test_release_and_attribution_are_carried(built: Built) -> None:
