@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from models.rare.matching import UNIT
 from models.rare.scoring import Shortlist
-from models.rare.terms import F32, I32, Arrays, Terms
+from models.rare.terms import F32, Arrays, Terms
 
 ALARM_FEATURES = (
     "findings", "rare-against-everyday", "rare-against-everyday-mean", "rarest", "second-rarest",
@@ -116,11 +116,12 @@ class AlarmReader:
 def _everyday(terms: Terms) -> F32:
     """P(finding) among everyday patients [T]: as recorded; where never recorded, a share of what the
     nearest ancestor that is has, as many as the term's diseases among the ancestor's."""
-    found = np.maximum(terms.visitor, FLOOR)
-    for term in np.flatnonzero(terms.visitor == 0).tolist():
-        above: I32 = terms.ancestors(term)[:-1]
-        known = above[terms.visitor[above] > 0]
-        if len(known):
-            share = np.exp(terms.ic[known] - terms.ic[term])
-            found[term] = max(FLOOR, float((terms.visitor[known] * share).min()) * 0.25)
-    return found.astype(np.float32)
+    above, size = terms.above, np.diff(terms.starts)
+    below = np.repeat(np.arange(len(terms)), size)
+    share = terms.visitor[above] * np.exp(terms.ic[above] - terms.ic[below])
+    # Of a term that was never recorded this is 0, so it falls away among its own ancestors.
+    share[terms.visitor[above] == 0] = np.inf
+    least = np.minimum.reduceat(share, terms.starts[:-1])
+    inherited = np.where(np.isinf(least), 0, least.astype(np.float64) * 0.25)
+    found = np.where(terms.visitor > 0, terms.visitor, inherited)
+    return np.maximum(found, FLOOR).astype(np.float32)
