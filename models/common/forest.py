@@ -154,13 +154,11 @@ class Trees:
                 lengths.append(len(found))
         return ways.repeat(2).repeat(lengths), np.concatenate(nodes)
 
-    def walk(
-        self, nodes: Places, turned: Flags, steps: int, offset: Places | None = None, stride: int = 1
-    ) -> Places:
+    def walk(self, nodes: Places, turned: Flags, steps: int, offset: Places | None = None) -> Places:
         """The nodes that some come to after a number of steps.
 
-        `turned` may hold the flags of several patients; `offset` is where those of each node's patient
-        begin, `stride` how far the flags of one patient's nodes are apart.
+        `turned` may hold the flags of several patients one after the other; `offset` is where those of
+        each node's patient begin.
         """
         inner = self.inner
         for _ in range(steps):
@@ -168,7 +166,7 @@ class Trees:
             if offset is None:
                 step = turned.take(nodes, mode="clip")
             else:
-                step = turned.take(np.minimum(nodes, inner) * stride + offset)
+                step = turned.take(np.minimum(nodes, inner) + offset)
             nodes = self.onward.take(nodes + nodes + step).astype(np.intp)
         return nodes
 

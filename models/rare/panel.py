@@ -15,7 +15,7 @@ from models.rare.evidence import Profile
 from models.rare.matching import Match, Matcher
 from models.rare.phenotype import Query
 from models.rare.segment import build_segment
-from models.rare.terms import F32, I32, U16, Terms, runs
+from models.rare.terms import F32, I32, Terms, runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +50,7 @@ class Columns:
     alive: NDArray[np.bool_]
     owner: I32
 
-    def profiles(self, columns: I32) -> tuple[NDArray[np.intp], U16, F32, F32]:
+    def profiles(self, columns: I32) -> tuple[NDArray[np.intp], NDArray[np.intp], F32, F32]:
         """The profiles of some columns [C]: how many findings each has [C], then the findings, how often
         each is present and the patients this rests on, one column after the other."""
         base = self.matchers[0].segment
@@ -71,7 +71,9 @@ class Columns:
                 values[late] = getattr(extra, field)[place[late] - shift]
             return values
 
-        return (ends - begins).astype(np.intp), picked("terms"), picked("chance"), picked("weight")
+        # As numpy indexes with them: anything narrower it would turn into this at every use.
+        terms = picked("terms").astype(np.intp)
+        return (ends - begins).astype(np.intp), terms, picked("chance"), picked("weight")
 
     def overlap(self, columns: I32, closure: Sequence[int]) -> F32:
         """Information content that some columns [C] have in common with findings and their ancestors."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from models.common.forest import Places, Trees
+from models.common.forest import Flags, Trees
 from models.common.shapley import Baseline, reach
 from models.rare.terms import F32, Arrays
 
@@ -49,20 +49,24 @@ class Reranker:
 
     def score(self, features: F32) -> F32:
         """Scores [C] of candidates' features [C, F]."""
-        leaf = self._leaves(features)
-        return np.asarray(features @ self.weight + self.value[leaf].sum(axis=0), dtype=np.float32)
+        if not len(features):
+            return np.zeros(0, dtype=np.float32)
+        reached = self._reached(features).astype(np.float32)
+        return np.asarray(features @ self.weight + self.value @ reached, dtype=np.float32)
 
-    def _leaves(self, features: F32) -> Places:
-        """The leaf of each candidate in each tree [T, C], counted from the first leaf."""
-        trees, count = self.trees, len(features)
-        # A row for each feature and each node: rows are copied and compared as they lie.
+    def _reached(self, features: F32) -> Flags:
+        """Which leaves each candidate ends in [L, C]: those to which every turn on the way is taken.
+
+        Looking at all ways at once is quicker than walking them: rows are copied and compared as they lie.
+        """
+        trees = self.trees
         rows = np.concatenate([features.T, -features.T])
         rows[rows == 0] = -np.inf
-        turned = np.zeros((trees.inner + 1, count), dtype=np.bool_)
+        turned = np.zeros((trees.inner + 1, len(features)), dtype=np.bool_)
         np.greater(rows.take(trees.asks, axis=0), trees.threshold[:, None], out=turned[:-1])
-        offset = np.tile(np.arange(count), len(trees.roots))
-        nodes = trees.walk(np.repeat(trees.roots, count), turned.ravel(), trees.depth, offset, count)
-        return (nodes - trees.inner).reshape(len(trees.roots), count)
+        taken = turned.take(trees.paths.T, axis=0)
+        np.equal(taken, trees.turns.T[:, :, None], out=taken)
+        return np.asarray(np.logical_and.reduce(taken, axis=0))
 
     def probabilities(self, scores: F32) -> tuple[NDArray[np.float64], float]:
         """Probability of each candidate [C], and that it is none of them."""
