@@ -9,7 +9,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from cds_server.settings import Settings
+from cds_server.cli_settings import read_settings
 from models.bundle_files import BundleInvalid
 from models.bundle_seal import (
     KeysInvalid,
@@ -64,7 +64,7 @@ def show(
     """Print what a bundle says of itself; only of one whose signature and digests hold."""
     from cds_server.deployment.source import BundleSource  # noqa: PLC0415
 
-    named = path or BundleSource.of(_settings()).path
+    named = path or BundleSource.of(read_settings()).path
     if named is None:
         _fail("This server uses no bundle (published rules only): name one.", 2)
     try:
@@ -167,14 +167,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
 def _keys_file(given: Path | None) -> Path:
     from cds_server.deployment.source import BundleSource  # noqa: PLC0415
 
-    return given or BundleSource.of(_settings()).keys
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValueError as fault:
-        _fail(f"The settings do not hold together:\n{fault}", 2)
+    return given or BundleSource.of(read_settings()).keys
 
 
 def _fail(message: str, code: int) -> NoReturn:

@@ -6,7 +6,7 @@ only where somebody will read them.  Pure.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -17,6 +17,7 @@ from fhir_adapters.phenotype_profile import PhenotypeProfile, PhenotypeTerm
 from models.assessment import Fact, Prediction, RareOpinion, RedFlag
 from models.rare.assessment import RareAssessment, RareCandidate
 from models.rare.engine import RareEngine
+from models.rare.enrolment import EnrolledCase
 from models.rare.phenotype import Phenotype, Sex
 
 EXPLAINED = 5
@@ -44,6 +45,10 @@ class RareReader:
         self.engine = engine
         self._phenotypes = phenotypes
         self._ontology = ontology
+
+    def enrolled(self, cases: Sequence[EnrolledCase]) -> "RareReader":
+        """This reader with an engine that knows confirmed cases (all of them)."""
+        return RareReader(self.engine.enrolled(cases), self._phenotypes, self._ontology)
 
     @property
     def release(self) -> str:

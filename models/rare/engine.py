@@ -203,7 +203,7 @@ class RareEngine:
             family = diseases.families[int(diseases.family[number])]
         else:
             genes = ()
-            name = family = cases[0].name or cases[0].disease
+            name = family = next((case.name for case in cases if case.name), cases[0].disease)
         ids = self.ids(number)
         if unread is None:
             return RareCandidate(ids, name, genes, family, probability, score, len(cases))
