@@ -46,14 +46,18 @@ class RareWords:
         return [one.hpo for one in candidate.matched if one.gain > 0 and one.reported is not None]
 
     def reasons(self, candidate: RareCandidate) -> list[str]:
-        """``fits: ...``, ``not known here: ...``, ``speaks against it: ...``; empty without reasons."""
+        """``fits: ...``, ``not known here: ...``, ``speaks against it: ...``, what the site enrolled; may be empty."""
         texts = self._context.texts
         parts = (
             ("fits", [self.finding(hpo) for hpo in self.fitting(candidate)[:MOST_FITTING]]),
             ("missing", [self.counted(one) for one in candidate.missing[:MOST_MISSING]]),
             ("against", [self.counted(one) for one in candidate.contradicting[:MOST_AGAINST]]),
         )
-        return [texts[f"rare.{key}"].format(findings=", ".join(names)) for key, names in parts if names]
+        found = [texts[f"rare.{key}"].format(findings=", ".join(names)) for key, names in parts if names]
+        if candidate.enrolled:
+            key = "rare.enrolled_one" if candidate.enrolled == 1 else "rare.enrolled"
+            found.append(texts[key].format(n=texts.number(candidate.enrolled)))
+        return found
 
     def counted(self, reported: Reported) -> str:
         """A finding of a disease with how often it was counted."""

@@ -75,6 +75,7 @@ class RareParts:
             *[self._reported("missing", one) for one in candidate.missing],
             *[self._reported("contradicting", one) for one in candidate.contradicting],
             *string_parts("gene", candidate.genes),
+            *([{"name": "enrolled", "valueInteger": candidate.enrolled}] if candidate.enrolled else []),
         ]
         return {"name": "candidate", "part": parts}
 

@@ -33,9 +33,10 @@ class Record(msgspec.Struct, frozen=True):
     """The lines that can be read, in order; numbers (from 1) of those that cannot; and the enrolments that
     do not count because of these.
 
-    A damaged line (or one that takes back what was never made) may have taken an enrolment back.  If it names enrolments, these are in doubt; if it names
-    none, all that were made before it are.  Only a last line that was never finished, so that nobody was
-    told it was done, puts nothing in doubt that it does not name.
+    A damaged line (or one that takes back what was never made) may have taken an enrolment back.  If it
+    names enrolments, these are in doubt; if it names none, all that were made before it are.  Only a last
+    line that was never finished, so that nobody was told it was done, puts nothing in doubt that it does
+    not name.
     """
 
     entries: tuple[Entry, ...]
