@@ -16,9 +16,11 @@ from fhir_adapters.phenotype import PhenotypeReader
 from fhir_adapters.phenotype_profile import PhenotypeProfile, PhenotypeTerm
 from models.assessment import Fact, Prediction, RareOpinion, RedFlag
 from models.rare.assessment import RareAssessment, RareCandidate
+from models.rare.disease_names import DiseaseNames
 from models.rare.engine import RareEngine
 from models.rare.enrolment import EnrolledCase
-from models.rare.phenotype import Phenotype, Sex
+from models.rare.phenotype import Inherited, Phenotype, Sex
+from models.rare_family import FamilyReader
 
 EXPLAINED = 5
 """Leading candidates whose reasons are worked out."""
@@ -41,14 +43,22 @@ NOTHING = Held()
 class RareReader:
     """The rare-disease engine over charts; immutable, shared by all requests."""
 
-    def __init__(self, engine: RareEngine, phenotypes: PhenotypeReader, ontology: Ontology) -> None:
+    def __init__(
+        self,
+        engine: RareEngine,
+        phenotypes: PhenotypeReader,
+        ontology: Ontology,
+        names: DiseaseNames | None = None,
+    ) -> None:
         self.engine = engine
         self._phenotypes = phenotypes
         self._ontology = ontology
+        self._names = names if names is not None else DiseaseNames(engine.knowledge.diseases)
+        self._family = FamilyReader(engine, self._names, ontology)
 
     def enrolled(self, cases: Sequence[EnrolledCase]) -> "RareReader":
         """This reader with an engine that knows confirmed cases (all of them)."""
-        return RareReader(self.engine.enrolled(cases), self._phenotypes, self._ontology)
+        return RareReader(self.engine.enrolled(cases), self._phenotypes, self._ontology, self._names)
 
     @property
     def release(self) -> str:
@@ -70,7 +80,8 @@ class RareReader:
         if not profile.present:
             return NOTHING
         unread = frozenset(_references(chart.exclude_evidence))
-        phenotype = _phenotype(profile, profile.present)
+        relatives, inherited = self._family.read(profile)
+        phenotype = _phenotype(profile, profile.present, inherited)
         ranked = self.engine.rank(phenotype, unread)
         alarm = self.engine.alarm(phenotype, unread, alarm_from=threshold, ranked=ranked)
         aside: tuple[str, ...] = ()
@@ -79,7 +90,7 @@ class RareReader:
             if acute:
                 aside = tuple([term.hpo for term in acute])
                 rest = [term for term in profile.present if term not in acute]
-                alarm = self.engine.alarm(_phenotype(profile, rest), unread, alarm_from=threshold)
+                alarm = self.engine.alarm(_phenotype(profile, rest, inherited), unread, alarm_from=threshold)
         if not alarm.decision and not thorough:
             return Held(alarm.probability)
         found = self.engine.assess(
@@ -90,7 +101,13 @@ class RareReader:
         if not found.candidates:
             return NOTHING
         opinion = RareOpinion(
-            found, _facts(profile, chart), self._labels(found), aside, tuple(sorted(unread))
+            found,
+            _facts(profile, chart),
+            self._labels(found),
+            aside,
+            tuple(sorted(unread)),
+            relatives,
+            profile.consanguinity_sources,
         )
         return Held(alarm.probability, tuple([_prediction(one) for one in found.candidates]), opinion)
 
@@ -107,13 +124,16 @@ def _references(excluded: Iterable[str]) -> Iterator[str]:
         yield f"PMID:{text}" if text.isdigit() else text
 
 
-def _phenotype(profile: PhenotypeProfile, present: Iterable[PhenotypeTerm]) -> Phenotype:
+def _phenotype(
+    profile: PhenotypeProfile, present: Iterable[PhenotypeTerm], inherited: tuple[Inherited, ...]
+) -> Phenotype:
     return Phenotype(
         tuple([term.hpo for term in present]),
         profile.excluded_ids,
         _SEX.get(profile.sex or ""),
         profile.age_years,
         profile.onset_years,
+        inherited,
     )
 
 

@@ -5,6 +5,7 @@ enrolled cases give the same answer.  Reads no charts, stores nothing.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -31,6 +32,8 @@ ALARM_FROM = 0.7
 EXPLAINED = 3
 """Candidates whose reasons are worked out."""
 LISTED = 100
+FAMILY_HISTORY = "family-history"
+"""The share of a score that comes from relatives (`models.rare.relatives`), beside the trained features'."""
 RESEMBLING = 3
 """Leading diseases whose papers are compared with the patient."""
 
@@ -80,6 +83,25 @@ class RareEngine:
             return self.knowledge.diseases.ids[number]
         return (self._by_disease[number][0].disease,)
 
+    def number(self, disease: str) -> int | None:
+        """The number of a disease by any of its ids, or by the one it was enrolled under."""
+        known = self._numbers.get(disease)
+        return known if known is not None else self._own_numbers.get(disease)
+
+    @property
+    def site_names(self) -> dict[str, str]:
+        """What the site calls the diseases that it enrolled beyond the knowledge: id → name."""
+        return {disease: self._own_name(number) for disease, number in self._own_numbers.items()}
+
+    def _own_name(self, number: int) -> str:
+        cases = self._by_disease[number]
+        return next((case.name for case in cases if case.name), cases[0].disease)
+
+    @cached_property
+    def _own_numbers(self) -> dict[str, int]:
+        known = len(self.knowledge.diseases)
+        return {cases[0].disease: n for n, cases in self._by_disease.items() if n >= known}
+
     @cached_property
     def _count(self) -> int:
         """How many diseases are ranked, enrolled ones included."""
@@ -122,9 +144,31 @@ class RareEngine:
 
     def rank(self, phenotype: Phenotype, exclude_evidence: frozenset[str] = frozenset()) -> Ranked:
         """The candidates, their scores, and their places from the best to the worst."""
-        shortlist = self.scorer.shortlist(phenotype, self._overlay(exclude_evidence))
-        scores = self._reranker.score(shortlist.features)
+        if phenotype.inherited:
+            shortlist, scores = self._with_family(phenotype, exclude_evidence)
+        else:
+            shortlist = self.scorer.shortlist(phenotype, self._overlay(exclude_evidence))
+            scores = self._reranker.score(shortlist.features)
         return shortlist, scores, np.lexsort((shortlist.owner, -scores)).astype(np.int32)
+
+    def _with_family(
+        self, phenotype: Phenotype, exclude_evidence: frozenset[str]
+    ) -> tuple[Shortlist, NDArray[np.float32]]:
+        """Candidates and scores with what relatives' diseases add: their likelihood ratio in the units of the
+        score, so that the odds of the softmax change by just that ratio."""
+        nats: dict[int, float] = {}
+        for one in phenotype.inherited:
+            number = self.number(one.disease)
+            if number is not None:
+                nats[number] = max(one.nats, nats.get(number, 0.0))
+        overlay = self._overlay(exclude_evidence)
+        shortlist = self.scorer.shortlist(phenotype, overlay, asked=nats)
+        scores = self._reranker.score(shortlist.features)
+        if not nats:
+            return shortlist, scores
+        added = np.array([nats.get(owner, 0.0) for owner in shortlist.owner.tolist()], dtype=np.float32)
+        added *= np.float32(self._reranker.temperature)
+        return replace(shortlist, inherited=added), scores + added
 
     def alarm(
         self,
@@ -203,7 +247,7 @@ class RareEngine:
             family = diseases.families[int(diseases.family[number])]
         else:
             genes = ()
-            name = family = next((case.name for case in cases if case.name), cases[0].disease)
+            name = family = self._own_name(number)
         ids = self.ids(number)
         if unread is None:
             return RareCandidate(ids, name, genes, family, probability, score, len(cases))
@@ -214,6 +258,8 @@ class RareEngine:
         shares = [
             Share(name_, float(amount)) for name_, amount in zip(FEATURES, amounts, strict=True) if amount
         ]
+        if shortlist.inherited is not None and shortlist.inherited[place]:
+            shares.append(Share(FAMILY_HISTORY, float(shortlist.inherited[place])))
         return RareCandidate(
             ids, name, genes, family, probability, score, len(read), True, baseline,
             tuple(sorted(shares, key=lambda each: (-abs(each.amount), each.feature))),
@@ -223,7 +269,7 @@ class RareEngine:
         )  # fmt: skip
 
     def _rung(self, shortlist: Shortlist, none: float, threshold: float) -> RareAlarm:
-        features = self._reader.read(shortlist)
+        features = self._reader.read(shortlist.own)  # relatives ring no alarm
         shares = [
             Share(name, float(amount))
             for name, amount in zip(ALARM_FEATURES, self._alarm.contributions(features), strict=True)

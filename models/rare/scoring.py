@@ -3,6 +3,7 @@
 The one path that serving, training and evaluation share; explanations and the alarm build on its result.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,11 @@ from models.rare.terms import F32, I32
 @dataclass(frozen=True, eq=False)
 class Shortlist:
     """The candidates of one patient: `chosen` [C] columns, best first by the first stage's score `first`
-    [C], `features` [C, F], and the disease `owner` [C] of each."""
+    [C], `features` [C, F], and the disease `owner` [C] of each.
+
+    The last `asked` candidates are there because a relative has the disease; `inherited` [C] is what
+    relatives add to each score, `None` for nothing.
+    """
 
     query: Query
     columns: Columns
@@ -28,6 +33,17 @@ class Shortlist:
     first: F32
     pattern: F32
     features: F32
+    asked: int = 0
+    inherited: F32 | None = None
+
+    @property
+    def own(self) -> "Shortlist":
+        """The candidates that the patient's own findings gave."""
+        if not self.asked:
+            return self
+        end = len(self.chosen) - self.asked
+        parts = (self.chosen[:end], self.first[:end], self.pattern[:end], self.features[:end])
+        return Shortlist(self.query, self.columns, *parts)
 
     @property
     def owner(self) -> I32:
@@ -54,9 +70,13 @@ class Scorer:
         return overlay_of(self.knowledge.without(references), self.knowledge.terms)
 
     def shortlist(
-        self, phenotype: Phenotype, overlay: Overlay | None = None, count: int = CANDIDATES
+        self,
+        phenotype: Phenotype,
+        overlay: Overlay | None = None,
+        count: int = CANDIDATES,
+        asked: Collection[int] = (),
     ) -> Shortlist:
-        """The candidates of a patient with their features."""
+        """The candidates of a patient with their features; the diseases `asked` are among them."""
         query = resolve(phenotype, self.knowledge.terms)
         columns = compare(self.matcher, overlay, query)
         if not len(query.present):
@@ -66,5 +86,9 @@ class Scorer:
         cosine = pattern(self._encoder, self._points, columns, query.present)
         score = first_stage(columns, cosine)
         chosen = candidates(score, count)
+        found = len(chosen)
+        if asked:
+            wanted = np.flatnonzero(np.isin(columns.owner, list(asked)) & columns.alive)
+            chosen = np.concatenate([chosen, np.setdiff1d(wanted, chosen)]).astype(np.int32)
         features = self._maker.make(columns, chosen, query, phenotype, cosine[chosen], score[chosen])
-        return Shortlist(query, columns, chosen, score[chosen], cosine[chosen], features)
+        return Shortlist(query, columns, chosen, score[chosen], cosine[chosen], features, len(chosen) - found)

@@ -1,4 +1,4 @@
-"""A case enrolled by command is known to the running server: without a restart, with every bundle, by name."""
+"""A case enrolled by command is known to the running server: at once, by name, with every new bundle."""
 
 import asyncio
 import base64
