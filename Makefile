@@ -41,7 +41,7 @@ terminology: $(VENV)/.dev ## rebuild the compiled terminology from its build-tim
 	@$(BIN)/python -m training.terminology
 
 RARE_CASES ?= $(wildcard ../shared/rare/dev_cases.jsonl)
-train-rare: $(VENV)/.dev ## train the rare-disease engine anew (RARE_CASES=FILE: published cases; 20 minutes)
+train-rare: $(VENV)/.dev ## train the rare-disease engine anew into var/rare (RARE_CASES=FILE: published cases; 20 minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/cds-server train rare $(if $(RARE_CASES),--cases $(RARE_CASES))
 
 clean: ## remove what was made (not ./var)

@@ -1,4 +1,4 @@
-"""What the rare-disease engine adds to one call: reading the phenotype, the alarm, the ranking, the whole answer.
+"""What the rare-disease engine adds to one call: the phenotype, the alarm, the ranking, the whole answer.
 
 On the charts of the examples and on emergency charts of 100 and 1,000 resources, one core, the shipped
 bundle; medians over rounds, microseconds of processor time, and the memory the engine adds.

@@ -33,7 +33,10 @@ from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBo
 from cds_server.monitoring import endpoints as monitoring
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
+from cds_server.rare.in_use import EnrolledCases
+from cds_server.rare.store import EnrolmentStore
 from cds_server.settings import Settings
+from cds_server.site_keys import site_keys
 from cds_server.state import House, Knowledge
 from hooks.cards import CardSettings
 
@@ -75,8 +78,9 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
     seen = source.fingerprint()
     if knowledge is None or settings.model_bundle:
         knowledge = at_start(source, knowledge)
-    house = _house(settings, knowledge, clock)
-    watch = Watch(house, source, seen)
+    keys = site_keys(settings)
+    house = _house(settings, knowledge, clock, keys)
+    watch = Watch(house, source, seen, EnrolledCases(EnrolmentStore(settings.var_dir, Cipher(keys.cipher))))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -123,13 +127,7 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
     return app
 
 
-def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
-    given = {
-        name: key.get_secret_value()
-        for name, key in (("pseudonym", settings.pseudonym_key), ("cipher", settings.cipher_key))
-        if key is not None
-    }
-    keys = SiteKeys.open(settings.var_dir / "keys", **given)
+def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKeys) -> House:
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
     return House(
         settings=settings,

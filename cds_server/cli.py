@@ -19,6 +19,7 @@ import typer
 from cds_server.cli_bundle import bundle_commands
 from cds_server.cli_extra import CommandsWithExtras
 from cds_server.cli_rare import rare_commands
+from cds_server.cli_settings import read_settings
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
 
@@ -77,7 +78,7 @@ def serve() -> None:
     from cds_server.serve import run  # noqa: PLC0415
 
     try:
-        run(_settings())
+        run(read_settings())
     except ModelRefused as refused:
         _fail(_unusable(refused.reason))
 
@@ -142,7 +143,7 @@ def services(url: UrlOption = None, offline: OfflineOption = False, raw: JsonOpt
 @db.command()
 def upgrade() -> None:
     """Create the database, or bring it to this version's schema (safe to repeat)."""
-    _upgrade(_settings())
+    _upgrade(read_settings())
     typer.echo("Database is up to date.")
 
 
@@ -151,7 +152,7 @@ def version() -> None:
     """Print the schema version of the database (nothing if it has none yet)."""
     from cds_server.db.migrate import current  # noqa: PLC0415
 
-    typer.echo(current(_settings().database_url) or "no schema yet: run `cds-server db upgrade`")
+    typer.echo(current(read_settings().database_url) or "no schema yet: run `cds-server db upgrade`")
 
 
 def _unusable(reason: str) -> str:
@@ -167,13 +168,6 @@ def _upgrade(settings: Settings) -> None:
 
     settings.var_dir.mkdir(parents=True, exist_ok=True)
     migrate(settings.database_url)
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValueError as fault:
-        _fail(f"The settings do not hold together:\n{fault}")
 
 
 def _read(path: Path) -> bytes:
@@ -202,7 +196,7 @@ def _ask(
     request: Callable[[httpx.AsyncClient], Awaitable[httpx.Response]], *, url: str | None, offline: bool
 ) -> httpx.Response:
     """Run one request against a server, or against the application in this process."""
-    settings = _settings()
+    settings = read_settings()
     if offline:
         _upgrade(settings)
         return asyncio.run(_in_process(settings, request))

@@ -9,8 +9,7 @@ import typer
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-import models
-from cds_server.settings import Settings
+from cds_server.cli_settings import read_settings
 from models.bundle_files import BundleInvalid
 from models.bundle_seal import (
     KeysInvalid,
@@ -28,12 +27,6 @@ bundle_commands = typer.Typer(
 )
 keys = typer.Typer(help="The keys that sign bundles.", no_args_is_help=True)
 bundle_commands.add_typer(keys, name="keys")
-
-
-class RareFacts(msgspec.Struct, frozen=True):
-    """What is read of ``rare.json``: the text that HPO's licence asks to be shown."""
-
-    attribution: str
 
 
 SIGNING_KEY, TRUSTED_KEYS = "signing_key.pem", "trusted_keys.json"
@@ -71,7 +64,7 @@ def show(
     """Print what a bundle says of itself; only of one whose signature and digests hold."""
     from cds_server.deployment.source import BundleSource  # noqa: PLC0415
 
-    named = path or BundleSource.of(_settings()).path
+    named = path or BundleSource.of(read_settings()).path
     if named is None:
         _fail("This server uses no bundle (published rules only): name one.", 2)
     try:
@@ -110,22 +103,28 @@ def add_rare_engine(
     key: Annotated[Path, typer.Option("--key", help="PEM file of the signing key.", dir_okay=False)],
     rare: Annotated[
         Path | None,
-        typer.Option("--rare", help="Directory of a trained rare engine (default: the shipped one)."),
+        typer.Option(
+            "--rare",
+            help="What `train rare` wrote (a directory), or a signed bundle whose part is carried over "
+            "(default: the bundle shipped with the product).",
+        ),
     ] = None,
     keys_file: KeysOption = None,
 ) -> None:
     """Write a bundle that carries the rare-disease engine too, signed anew."""
-    from models.bundle import RARE, add_rare  # noqa: PLC0415
+    from cds_server.deployment.source import SHIPPED_BUNDLE, SHIPPED_KEYS  # noqa: PLC0415
+    from models.bundle import add_rare  # noqa: PLC0415
+    from models.bundle_rare import rare_part  # noqa: PLC0415
 
-    directory = rare or Path(models.__file__).parent / "artifacts" / "rare"
+    at = rare or SHIPPED_BUNDLE
     try:
-        arrays = (directory / RARE).read_bytes()
-        facts = msgspec.json.decode((directory / "rare.json").read_bytes(), type=RareFacts)
         trusted = read_trusted_keys(_keys_file(keys_file))
-        licences = {"Human Phenotype Ontology and annotations": facts.attribution}
-        bundle = add_rare(path, out, trusted, arrays, licences, read_private_key(key))
-    except msgspec.MsgspecError:
-        _fail(f"{directory}: rare.json is not what training writes.", 1)
+        signers = trusted if rare is not None else read_trusted_keys(SHIPPED_KEYS)
+        part = rare_part(at, signers)
+    except (BundleInvalid, KeysInvalid) as fault:
+        _fail(f"{at}: {type(fault).__name__}: {fault}", 1)
+    try:
+        bundle = add_rare(path, out, trusted, part.arrays, part.licences, read_private_key(key))
     except (BundleInvalid, KeysInvalid) as fault:
         _fail(f"{path}: {type(fault).__name__}: {fault}", 1)
     except OSError as fault:
@@ -168,14 +167,7 @@ def _write(path: Path, data: bytes, mode: int) -> None:
 def _keys_file(given: Path | None) -> Path:
     from cds_server.deployment.source import BundleSource  # noqa: PLC0415
 
-    return given or BundleSource.of(_settings()).keys
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValueError as fault:
-        _fail(f"The settings do not hold together:\n{fault}", 2)
+    return given or BundleSource.of(read_settings()).keys
 
 
 def _fail(message: str, code: int) -> NoReturn:

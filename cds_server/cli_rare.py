@@ -1,14 +1,15 @@
 """``cds-server rare ...``: enrol confirmed cases of rare diseases, take them back, list them."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 
-from cds_server.privacy import Cipher, KeyMaterialInvalid, SiteKeys
-from cds_server.rare.store import EnrolmentInvalid, EnrolmentStore
-from cds_server.settings import Settings
+from cds_server.cli_settings import read_settings
+from cds_server.privacy import Cipher, KeyMaterialInvalid
+from cds_server.rare.record import EnrolmentInvalid
+from cds_server.rare.store import EnrolmentStore
+from cds_server.site_keys import site_keys
 
 rare_commands = typer.Typer(
     help="Rare diseases: enrol confirmed cases, so that the next one is found; undo; list.",
@@ -46,6 +47,7 @@ def enroll(
     except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
         _fail(f"Nothing was enrolled: {fault}")
     typer.echo(f"{new}: {disease}; undo with: cds-server rare undo {new}")
+    typer.echo("Running servers of this CDS_VAR_DIR count it within CDS_MODEL_RELOAD_SECONDS.")
 
 
 @rare_commands.command()
@@ -76,14 +78,30 @@ def list_() -> None:
         typer.echo("No case is enrolled.")
 
 
-def _store() -> EnrolmentStore:
-    settings = Settings()
-    directory: Path = settings.var_dir
+@rare_commands.command()
+def states() -> None:
+    """List every change with the id that answers given after it carry, to find what an answer knew.
+
+    The audit's knowledge id ends in this id.  To replay an answer, keep the lines of the record up to that
+    one (in another CDS_VAR_DIR, with the same keys) and assess the same request there.
+    """
     try:
-        keys = SiteKeys.open(directory / "keys")
+        found = _store().states()
+    except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
+        _fail(f"The record cannot be shown: {fault}")
+    for line, (entry, identity) in enumerate(found, start=1):
+        typer.echo(f"{line}  {entry.at}  {entry.action}  {entry.id}  {identity or 'no case counts'}")
+    if not found:
+        typer.echo("No case is enrolled.")
+
+
+def _store() -> EnrolmentStore:
+    settings = read_settings()
+    try:
+        keys = site_keys(settings)
     except OSError as fault:
         raise EnrolmentInvalid(f"the site's keys cannot be read: {fault.strerror}") from None
-    return EnrolmentStore(directory, Cipher(keys.cipher))
+    return EnrolmentStore(settings.var_dir, Cipher(keys.cipher))
 
 
 def _fail(message: str) -> NoReturn:

@@ -143,7 +143,10 @@ class Settings(BaseSettings):
         default=5,
         ge=0,
         le=3600,
-        description="How often a new bundle at that path is looked for, in seconds; 0: never.",
+        description=(
+            "How often a new bundle at that path, and newly enrolled cases, are looked for, in seconds; "
+            "0: never."
+        ),
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Least level logged."

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TypeVar
 
@@ -12,6 +12,7 @@ from cds_server.clock import Clock
 from cds_server.feedback.store import FeedbackStore
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Pseudonymiser
+from cds_server.rare.status import NOTHING_ENROLLED, EnrolledState
 from cds_server.settings import Settings
 from fhir_adapters.chart_builder import ChartBuilder
 from fhir_adapters.client import FhirClient, FhirLimits
@@ -20,6 +21,7 @@ from hooks.cards import CardSettings
 from hooks.texts import load as load_texts
 from models.bundle import Bundle
 from models.engine import Engine
+from models.rare.enrolment import EnrolledCase
 
 _T = TypeVar("_T")
 _LARGE_TO_HASH = 131_072
@@ -27,15 +29,28 @@ _LARGE_TO_HASH = 131_072
 
 
 @dataclass(frozen=True, slots=True)
+class Enrolments:
+    """The site's confirmed cases that count, and the `identity` under which answers name them."""
+
+    cases: tuple[EnrolledCase, ...] = ()
+    identity: str = ""
+
+
+NO_CASES = Enrolments()
+
+
+@dataclass(frozen=True, slots=True)
 class Knowledge:
     """The loaded terminology and engines; immutable, so one may serve several applications.
 
-    `bundle` is the id of the model bundle the engine was made with, `None` for published rules only.
+    `bundle` is the id of the model bundle the engine was made with, `None` for published rules only;
+    `enrolled` the site's cases that its rare-disease engine knows, kept from bundle to bundle.
     """
 
     builder: ChartBuilder
     engine: Engine
     bundle: str | None = None
+    enrolled: Enrolments = NO_CASES
 
     @classmethod
     def load(cls, bundle: Bundle | None = None) -> "Knowledge":
@@ -45,8 +60,17 @@ class Knowledge:
         return cls._of(builder, bundle)
 
     def with_bundle(self, bundle: Bundle | None) -> "Knowledge":
-        """The same terminology with an engine of another bundle; raises what loading the engine raises."""
-        return self._of(self.builder, bundle)
+        """The same terminology and cases, an engine of another bundle; raises what loading it raises."""
+        other = self._of(self.builder, bundle)
+        if not self.enrolled.cases:
+            return other
+        return other.with_enrolled(self.enrolled.cases, self.enrolled.identity)
+
+    def with_enrolled(self, cases: tuple[EnrolledCase, ...], identity: str) -> "Knowledge":
+        """The same with these cases enrolled, all that count; `identity` as answers are to name them."""
+        return replace(
+            self, engine=self.engine.enrolled(cases, identity), enrolled=Enrolments(cases, identity)
+        )
 
     @classmethod
     def _of(cls, builder: ChartBuilder, bundle: Bundle | None) -> "Knowledge":
@@ -68,7 +92,8 @@ class House:
     """Everything a request handler may need.
 
     `knowledge` is replaced when a new model bundle arrives: a call takes it once and keeps what it took.
-    `refused` is set while the bundle at the configured path is not the one in use.
+    `refused` is set while the bundle at the configured path is not the one in use; `enrolled` says how the
+    record of enrolled cases was found.
     """
 
     settings: Settings
@@ -81,6 +106,7 @@ class House:
     fhir_servers: AllowList
     card_settings: CardSettings
     refused: Refusal | None = None
+    enrolled: EnrolledState = NOTHING_ENROLLED
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))
     _fhir: FhirClient | None = None

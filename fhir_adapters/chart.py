@@ -138,13 +138,19 @@ class Allergy(msgspec.Struct, frozen=True, gc=False):
 
 
 class FamilyCondition(msgspec.Struct, frozen=True, gc=False):
-    """A condition of a relative (`relationship` is the v3-RoleCode, e.g. ``FTH``, or ``FAMMEMB``)."""
+    """A condition of a relative (`relationship` is the v3-RoleCode, e.g. ``FTH``, or ``FAMMEMB``).
+
+    `text` is what the record calls it, `codes` its codings as sent (``"system|code"``): a rare disease is
+    often coded where our tables do not look, or only written.
+    """
 
     relationship: str
     label: str
     sources: tuple[str, ...]
     hpo: str | None = None
     icd10cm: str | None = None
+    text: str = ""
+    codes: tuple[str, ...] = ()
 
 
 class Order(msgspec.Struct, frozen=True, gc=False):

@@ -28,6 +28,8 @@ _HISTORY: dict[str, ProblemStatus] = {"inactive": "inactive", "remission": "inac
 # Grade C: estimate of this project (the month in which a complaint is usually still the same one).
 RECENT = timedelta(days=30)
 _OF_NOW = frozenset(STATUS_OF.values())
+# Parts of the URIs and OIDs under which OMIM and Orphanet codes are sent.
+REGISTRIES = ("omim", "orpha", "2.16.840.1.113883.6.174")
 _AGE_UNITS = {"a": 365.25, "mo": 30.4375, "wk": 7.0, "d": 1.0, "h": 1 / 24, "min": 1 / 1440}
 
 
@@ -218,7 +220,10 @@ def _add_match(
     onset_age_days: int | None,
 ) -> None:
     if match.experiencer == "family":
-        build.family.append(FamilyCondition("FAMMEMB", match.label, (reference,), match.hpo, match.icd10cm))
+        if match.state == "present" and state != "absent":
+            build.family.append(
+                FamilyCondition("FAMMEMB", match.label, (reference,), match.hpo, match.icd10cm)
+            )
         return
     if state == "absent":
         match_state: State = "absent" if match.state == "present" else "uncertain"
@@ -247,25 +252,54 @@ def read_family_history(build: Build, pairs: list[tuple[str, r.FamilyMemberHisto
     for reference, history in pairs:
         if history.status == "entered-in-error" or not build.is_ours(reference, history.patient):
             continue
-        relationship = next(iter(codes_of(history.relationship)), "FAMMEMB").upper()
+        relationship = _relationship(history.relationship)
         for condition in history.condition or ():
             if condition.code is None:
                 build.issues.append(ReadIssue("missing-code", reference, "condition.code"))
                 continue
-            found = build.resolve(condition.code, reference)
+            code = condition.code
+            text = code.text or next((c.display for c in code.coding or () if c.display), None) or ""
+            codes = tuple([f"{c.system or ''}|{c.code}" for c in code.coding or () if c.code])
+            found = _resolve_of_relative(build, code, reference)
             if found is not None:
                 if not found.ignored and not found.absent:
                     build.family.append(
-                        FamilyCondition(relationship, found.label, (reference,), found.hpo, found.icd10cm)
+                        FamilyCondition(
+                            relationship, found.label, (reference,), found.hpo, found.icd10cm, text, codes
+                        )
                     )
                 continue
-            code = condition.code
-            text = code.text or next((c.display for c in code.coding or () if c.display), None)
             matches = build.match(text)
             for match in matches:
                 if match.state == "present":
                     build.family.append(
-                        FamilyCondition(relationship, match.label, (reference,), match.hpo, match.icd10cm)
+                        FamilyCondition(
+                            relationship, match.label, (reference,), match.hpo, match.icd10cm, text, codes
+                        )
                     )
-            if not matches and not condition.code.coding:
+            if not matches and (text or codes):
+                build.family.append(
+                    FamilyCondition(relationship, text, (reference,), None, None, text, codes)
+                )
+            if not matches and not code.coding:
                 build.unmapped.append(Unmapped(reference, "text", ""))
+
+
+def _relationship(sent: r.Status | None) -> str:
+    """The v3-RoleCode of a relative; where none was sent the first other code, or the text."""
+    codes = codes_of(sent)
+    return next((code for code in codes if code.isalpha()), next(iter(codes), "FAMMEMB")).upper()
+
+
+def _resolve_of_relative(build: Build, code: r.CodeableConcept, reference: str) -> Resolved | None:
+    """As `Build.resolve`, but OMIM and Orphanet codes, which name diseases and are kept, are not unmapped."""
+    codings = code.coding or []
+    others = [coding for coding in codings if not _is_registry(coding.system)]
+    if len(others) == len(codings):
+        return build.resolve(code, reference)
+    build.coded_total += not others
+    return build.resolve(r.CodeableConcept(others, code.text), reference) if others else None
+
+
+def _is_registry(system: str | None) -> bool:
+    return system is not None and any(name in system.lower() for name in REGISTRIES)

@@ -91,6 +91,7 @@ class PhenotypeReader:
             if any(name in item.system for name in HPO_SYSTEMS):
                 reading.issues.append(PhenotypeIssue("unknown-hpo", (item.reference,), item.code[:20]))
         present, excluded = reading.settled(malformed)
+        related = _consanguinity(chart)
         subject = chart.subject
         return PhenotypeProfile(
             present,
@@ -99,8 +100,9 @@ class PhenotypeReader:
             subject.age_years,
             _onset_years(present, subject.age_days),
             self._family(chart),
-            _consanguinity(chart),
+            True if related else None,
             tuple(sorted(set(reading.issues), key=_issue_order)),
+            related,
         )
 
     def _problem_terms(self, chart: PatientChart, reading: "_Reading") -> frozenset[str]:
@@ -156,8 +158,20 @@ class PhenotypeReader:
                 term = self._problems.lookup(relative.icd10cm)
                 hpo = None if term is None else term.hpo
             sources = tuple(sorted(relative.sources))
-            family.add(FamilyTerm(relative.relationship, relative.label, sources, hpo, relative.icd10cm))
-        return tuple(sorted(family, key=lambda term: (term.relationship, term.label, term.sources)))
+            family.add(
+                FamilyTerm(
+                    relative.relationship,
+                    relative.label,
+                    sources,
+                    hpo,
+                    relative.icd10cm,
+                    relative.text,
+                    relative.codes,
+                )
+            )
+        return tuple(
+            sorted(family, key=lambda t: (t.relationship, t.label, t.sources, t.hpo or "", t.text, t.codes))
+        )
 
 
 class _Reading:
@@ -266,10 +280,18 @@ def _onset_years(present: tuple[PhenotypeTerm, ...], age_days: int | None) -> fl
     return min(onsets) / 365.25 if onsets else None
 
 
-def _consanguinity(chart: PatientChart) -> bool | None:
-    stated = [p.status for p in chart.problems if p.icd10cm.startswith(CONSANGUINITY)]
-    related = any((f.icd10cm or "").startswith(CONSANGUINITY) for f in chart.family_history)
-    return True if related or any(s not in ("absent", "uncertain") for s in stated) else None
+def _consanguinity(chart: PatientChart) -> tuple[str, ...]:
+    """The resources that say the parents are related by blood, sorted."""
+    found = {
+        source
+        for problem in chart.problems
+        if problem.icd10cm.startswith(CONSANGUINITY) and problem.status not in ("absent", "uncertain")
+        for source in problem.sources
+    }
+    for relative in chart.family_history:
+        if (relative.icd10cm or "").startswith(CONSANGUINITY):
+            found.update(relative.sources)
+    return tuple(sorted(found))
 
 
 def _issue_order(issue: PhenotypeIssue) -> tuple[str, str, tuple[str, ...]]:

@@ -39,7 +39,8 @@ class PhenotypeTerm(msgspec.Struct, frozen=True, gc=False):
 class FamilyTerm(msgspec.Struct, frozen=True, gc=False):
     """A condition of a relative; never part of the patient's own terms.
 
-    `relationship` is the v3-RoleCode (``"FTH"``), ``"FAMMEMB"`` when none was sent.
+    `relationship` is the v3-RoleCode (``"FTH"``), ``"FAMMEMB"`` when none was sent; `text` and `codes`
+    are what the record calls it (`fhir_adapters.chart.FamilyCondition`).
     """
 
     relationship: str
@@ -47,6 +48,8 @@ class FamilyTerm(msgspec.Struct, frozen=True, gc=False):
     sources: tuple[str, ...]
     hpo: str | None = None
     icd10cm: str | None = None
+    text: str = ""
+    codes: tuple[str, ...] = ()
 
 
 class PhenotypeIssue(msgspec.Struct, frozen=True, gc=False):
@@ -82,7 +85,7 @@ class PhenotypeProfile(msgspec.Struct, frozen=True):
     `present` and `excluded` are in order of id and hold no id twice, nor one id both.  `age_years` is
     the age at the chart's moment; `onset_years` the earliest onset among the terms present, not over,
     that are congenital or have lasted three months (`None` when nothing says).
-    `consanguinity` is `True` when the chart states it, `None` otherwise.
+    `consanguinity` is `True` when the chart states it (in `consanguinity_sources`), `None` otherwise.
     """
 
     present: tuple[PhenotypeTerm, ...]
@@ -93,6 +96,7 @@ class PhenotypeProfile(msgspec.Struct, frozen=True):
     family: tuple[FamilyTerm, ...] = ()
     consanguinity: bool | None = None
     issues: tuple[PhenotypeIssue, ...] = ()
+    consanguinity_sources: tuple[str, ...] = ()
 
     @property
     def observed_ids(self) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ _STANDING_OUT = 5
 _QUESTIONS = 4
 _REFERENCES = 3
 _IN_COMMON = 4
+_RELATIVES = 4
 
 
 def rare_facts(assessment: Assessment) -> list[Fact]:
@@ -56,6 +57,9 @@ def rare_card(context: CallContext) -> tuple[int, Card] | None:
         named = words.family(family)
         lines.append(f"{named}: {'; '.join(reasons)}" if reasons else named)
     parts.append(wording.section(texts["rare.title"], wording.bullets(lines)))
+    history = words.family_history(_RELATIVES)
+    if history:
+        parts.append(wording.section(texts["rare.family_history"], wording.bullets(history)))
     parts.append(wording.section(texts["rare.what_next"], wording.bullets(_steps(context, words))))
     resembling = _resembling(opinion, words, context)
     if resembling:

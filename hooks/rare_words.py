@@ -11,7 +11,7 @@ from hooks.context import CallContext
 from hooks.differential_words import percent
 from hooks.markdown import plain
 from models.assessment import Fact, RareOpinion
-from models.rare.assessment import Family, RareCandidate, Reported
+from models.rare.assessment import Family, RareCandidate, Relative, Reported
 
 MOST_FITTING = 4
 MOST_MISSING = 3
@@ -28,6 +28,8 @@ class RareWords:
         self._assessed = opinion.assessed
         self._labels = dict(opinion.labels)
         self._facts = {fact.code: fact for fact in opinion.findings}
+        self._relatives = opinion.relatives
+        self._related_parents = opinion.related_parents
         self._finish = finish
 
     def finding(self, hpo: str) -> str:
@@ -46,14 +48,53 @@ class RareWords:
         return [one.hpo for one in candidate.matched if one.gain > 0 and one.reported is not None]
 
     def reasons(self, candidate: RareCandidate) -> list[str]:
-        """``fits: ...``, ``not known here: ...``, ``speaks against it: ...``; empty without reasons."""
+        """``fits: ...``, ``not known here: ...``, ``speaks against it: ...``, ``in the family: ...``, how
+        many cases the site enrolled; empty for nothing."""
         texts = self._context.texts
         parts = (
             ("fits", [self.finding(hpo) for hpo in self.fitting(candidate)[:MOST_FITTING]]),
             ("missing", [self.counted(one) for one in candidate.missing[:MOST_MISSING]]),
             ("against", [self.counted(one) for one in candidate.contradicting[:MOST_AGAINST]]),
         )
-        return [texts[f"rare.{key}"].format(findings=", ".join(names)) for key, names in parts if names]
+        found = [texts[f"rare.{key}"].format(findings=", ".join(names)) for key, names in parts if names]
+        affected = [self.relation(one) for one in self.relatives_with(candidate)]
+        if affected:
+            relations = ", ".join(dict.fromkeys(affected))
+            found.append(texts["rare.in_the_family"].format(relations=relations))
+        if candidate.enrolled:
+            key = "rare.enrolled_one" if candidate.enrolled == 1 else "rare.enrolled"
+            found.append(texts[key].format(n=texts.number(candidate.enrolled)))
+        return found
+
+    def relatives_with(self, candidate: RareCandidate) -> list[Relative]:
+        """The relatives whose record names this disease."""
+        ids = set(candidate.ids)
+        return [one for one in self._relatives if not ids.isdisjoint(one.diseases)]
+
+    def relation(self, relative: Relative) -> str:
+        """``mother``."""
+        return self._context.texts[f"rare.relation.{relative.relation}"]
+
+    def relative(self, relative: Relative) -> str:
+        """``mother: Marfan syndrome, recorded in FamilyMemberHistory/1; in common with the patient: ...``."""
+        texts = self._context.texts
+        line = texts["rare.relative"].format(
+            relation=self.relation(relative),
+            name=self._finish(plain(relative.name, _LONGEST_NAME)),
+            sources=", ".join([self._finish(plain(source, 60)) for source in relative.sources[:2]]),
+        )
+        if relative.shared:
+            line += "; " + texts["rare.relative_shares"].format(findings=self.list(relative.shared))
+        return line
+
+    def family_history(self, most: int) -> list[str]:
+        """What of the family matters here, relatives with a named disease first; empty for nothing."""
+        ordered = sorted(self._relatives, key=lambda one: not one.diseases)
+        lines = [self.relative(one) for one in ordered[:most]]
+        if self._related_parents:
+            sources = ", ".join([self._finish(plain(one, 60)) for one in self._related_parents[:2]])
+            lines.append(self._context.texts["rare.related_parents"].format(sources=sources))
+        return lines
 
     def counted(self, reported: Reported) -> str:
         """A finding of a disease with how often it was counted."""

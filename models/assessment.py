@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from models.rare.assessment import RareAssessment
+from models.rare.assessment import RareAssessment, Relative
 
 Severity = Literal["no-disease", "mild-discomfort", "mild-disease", "acute-disease", "chronic-disease"]
 SEVERITIES: tuple[Severity, ...] = (
@@ -234,7 +234,9 @@ class RareOpinion(msgspec.Struct, frozen=True):
     `assessed` is its whole answer: its `candidates` are those of `Assessment.rare` in the same order.
     `findings` is the phenotype it was asked about, with sources; `labels` the HPO name of every finding it
     speaks of.  `set_aside` are findings that an emergency explains, which the alarm did not count;
-    `excluded` the evidence it was asked to do without.
+    `excluded` the evidence it was asked to do without.  `relatives` is the family history that names a
+    disease or shares a finding; `related_parents` are the resources that say the parents are related by
+    blood.  Relatives' diseases count in the scores (share ``family-history``), all else is shown only.
     """
 
     assessed: RareAssessment
@@ -242,6 +244,8 @@ class RareOpinion(msgspec.Struct, frozen=True):
     labels: tuple[tuple[str, str], ...]
     set_aside: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    relatives: tuple[Relative, ...] = ()
+    related_parents: tuple[str, ...] = ()
 
 
 class Assessment(msgspec.Struct, frozen=True):

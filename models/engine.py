@@ -6,6 +6,8 @@ Pure and deterministic: no I/O after `load`, no clock, no randomness; the same c
 """
 
 import math
+from collections.abc import Sequence
+from copy import copy
 
 import msgspec
 
@@ -19,6 +21,7 @@ from models.knowledge import drug_harms
 from models.order_guidance import OrderGuidance
 from models.policy import EngineVote, PolicySettings, RuleResults, decide
 from models.rare.engine import RareEngine
+from models.rare.enrolment import EnrolledCase
 from models.rare_opinion import NOTHING, RareReader
 from models.recommendations import recommend
 from models.rules import tables
@@ -69,6 +72,7 @@ class Engine:
         self.common = common
         self.rare = rare
         self.knowledge_id = knowledge_id
+        self._without_cases = knowledge_id
         self._terms = terms
         self._scores = scores
         self._red_flags = red_flags
@@ -121,6 +125,18 @@ class Engine:
             rare=rare,
             model_id=MODEL_ID if bundle is None else bundle.id,
         )
+
+    def enrolled(self, cases: Sequence[EnrolledCase], identity: str) -> "Engine":
+        """This engine with confirmed cases of rare diseases: all that count, none for as it was loaded.
+
+        `identity` names them at the end of `knowledge_id`.  Without a rare-disease engine nothing changes.
+        """
+        if self.rare is None:
+            return self
+        other = copy(self)
+        other.rare = self.rare.enrolled(cases)
+        other.knowledge_id = f"{self._without_cases}+{identity}" if cases else self._without_cases
+        return other
 
     def assess(self, chart: PatientChart, *, alternatives: bool = True, thorough: bool = False) -> Assessment:
         """Assess one chart.  Pure and deterministic; docs/benchmark.md has the time it takes.

@@ -6,7 +6,7 @@ only where somebody will read them.  Pure.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -16,8 +16,11 @@ from fhir_adapters.phenotype import PhenotypeReader
 from fhir_adapters.phenotype_profile import PhenotypeProfile, PhenotypeTerm
 from models.assessment import Fact, Prediction, RareOpinion, RedFlag
 from models.rare.assessment import RareAssessment, RareCandidate
+from models.rare.disease_names import DiseaseNames
 from models.rare.engine import RareEngine
-from models.rare.phenotype import Phenotype, Sex
+from models.rare.enrolment import EnrolledCase
+from models.rare.phenotype import Inherited, Phenotype, Sex
+from models.rare_family import FamilyReader
 
 EXPLAINED = 5
 """Leading candidates whose reasons are worked out."""
@@ -40,10 +43,22 @@ NOTHING = Held()
 class RareReader:
     """The rare-disease engine over charts; immutable, shared by all requests."""
 
-    def __init__(self, engine: RareEngine, phenotypes: PhenotypeReader, ontology: Ontology) -> None:
+    def __init__(
+        self,
+        engine: RareEngine,
+        phenotypes: PhenotypeReader,
+        ontology: Ontology,
+        names: DiseaseNames | None = None,
+    ) -> None:
         self.engine = engine
         self._phenotypes = phenotypes
         self._ontology = ontology
+        self._names = names if names is not None else DiseaseNames(engine.knowledge.diseases)
+        self._family = FamilyReader(engine, self._names, ontology)
+
+    def enrolled(self, cases: Sequence[EnrolledCase]) -> "RareReader":
+        """This reader with an engine that knows confirmed cases (all of them)."""
+        return RareReader(self.engine.enrolled(cases), self._phenotypes, self._ontology, self._names)
 
     @property
     def release(self) -> str:
@@ -65,7 +80,8 @@ class RareReader:
         if not profile.present:
             return NOTHING
         unread = frozenset(_references(chart.exclude_evidence))
-        phenotype = _phenotype(profile, profile.present)
+        relatives, inherited = self._family.read(profile)
+        phenotype = _phenotype(profile, profile.present, inherited)
         shortlist = self.engine.shortlist(phenotype, unread)
         alarm = self.engine.alarm(shortlist, alarm_from=threshold)
         aside: tuple[str, ...] = ()
@@ -74,9 +90,8 @@ class RareReader:
             if acute:
                 aside = tuple([term.hpo for term in acute])
                 rest = [term for term in profile.present if term not in acute]
-                alarm = self.engine.alarm(
-                    self.engine.shortlist(_phenotype(profile, rest), unread), alarm_from=threshold
-                )
+                without = self.engine.shortlist(_phenotype(profile, rest, inherited), unread)
+                alarm = self.engine.alarm(without, alarm_from=threshold)
         if not alarm.decision and not thorough:
             return Held(alarm.probability)
         found = self.engine.assess(
@@ -91,7 +106,13 @@ class RareReader:
         if not found.candidates:
             return NOTHING
         opinion = RareOpinion(
-            found, _facts(profile, chart), self._labels(found), aside, tuple(sorted(unread))
+            found,
+            _facts(profile, chart),
+            self._labels(found),
+            aside,
+            tuple(sorted(unread)),
+            relatives,
+            profile.consanguinity_sources,
         )
         return Held(alarm.probability, tuple([_prediction(one) for one in found.candidates]), opinion)
 
@@ -108,13 +129,16 @@ def _references(excluded: Iterable[str]) -> Iterator[str]:
         yield f"PMID:{text}" if text.isdigit() else text
 
 
-def _phenotype(profile: PhenotypeProfile, present: Iterable[PhenotypeTerm]) -> Phenotype:
+def _phenotype(
+    profile: PhenotypeProfile, present: Iterable[PhenotypeTerm], inherited: tuple[Inherited, ...]
+) -> Phenotype:
     return Phenotype(
         tuple([term.hpo for term in present]),
         profile.excluded_ids,
         _SEX.get(profile.sex or ""),
         profile.age_years,
         profile.onset_years,
+        inherited,
     )
 
 

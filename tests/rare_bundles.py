@@ -6,10 +6,10 @@ from tempfile import TemporaryDirectory
 
 from bundle_helpers import KEY, TRUSTED, tiny_bundle
 
-import models
-from models.bundle import Bundle, add_rare
+from models.bundle import RARE, Bundle, add_rare
+from training.rare.artifact import SHIPPED
 
-ARRAYS = Path(models.__file__).parent / "artifacts" / "rare" / "rare.npz"
+ARRAYS = SHIPPED / RARE
 
 
 @cache

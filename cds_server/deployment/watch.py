@@ -1,8 +1,9 @@
-"""Looks for a new model bundle at the configured path and puts it in place while the server answers.
+"""Looks for a new model bundle and for enrolled cases, and puts them in place while the server answers.
 
 A call takes the knowledge once, at its beginning, so calls in flight finish with the model they began
 with, and replacing one reference is all there is to a swap.  A bundle that is refused changes nothing
-but what `/health/ready`, the metrics and the log say.  Each worker process looks for itself.
+but what `/health/ready`, the metrics and the log say.  The cases that count (`cds_server.rare`) go with
+every bundle.  Each worker process looks for itself.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ import structlog
 
 from cds_server.deployment.loading import with_bundle_of
 from cds_server.deployment.source import BundleSource, Fingerprint, ModelRefused
+from cds_server.rare.in_use import EnrolledCases
 from cds_server.state import House, Refusal
 
 _log = structlog.get_logger(__name__)
@@ -21,19 +23,27 @@ _SETTLING = 1.0
 
 
 class Watch:
-    """The watcher of one process.  `seen` is the fingerprint taken before the bundle was loaded."""
+    """The watcher of one process.  `seen` is the fingerprint taken before the bundle was loaded.
 
-    def __init__(self, house: House, source: BundleSource, seen: Fingerprint) -> None:
+    Enrolled cases are read when it is made, so that no answer is given without them.
+    """
+
+    def __init__(self, house: House, source: BundleSource, seen: Fingerprint, cases: EnrolledCases) -> None:
         self._house = house
         self._source = source
         self._seen = seen
+        self._cases = cases
+        self._cases_seen = cases.fingerprint()
+        house.knowledge, house.enrolled = cases.applied(house.knowledge)
         self._every = house.settings.model_reload_seconds
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
 
     def start(self) -> None:
         """Begin, unless there is nothing to look for."""
-        self._house.metrics.deployed(self._house.knowledge.bundle)
+        house = self._house
+        house.metrics.deployed(house.knowledge.bundle)
+        house.metrics.enrolled(house.enrolled)
         if self._source.path is None or not self._every:
             return
         self._thread = ThreadPoolExecutor(1, "deploy")
@@ -52,6 +62,18 @@ class Watch:
         while True:
             await asyncio.sleep(self._every)
             await self._look()
+            await self._look_for_cases()
+
+    async def _look_for_cases(self) -> None:
+        loop, house = asyncio.get_running_loop(), self._house
+        found = await loop.run_in_executor(self._thread, self._cases.fingerprint)
+        if found == self._cases_seen:
+            return
+        self._cases_seen = found
+        house.knowledge, house.enrolled = await loop.run_in_executor(
+            self._thread, self._cases.applied, house.knowledge
+        )
+        house.metrics.enrolled(house.enrolled)
 
     async def _look(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,16 @@ from cds_server.fhir_api.parts import Part, decimal, fact_part, string_part, str
 from hooks.context import CallContext
 from hooks.rare_words import RareWords
 from models.assessment import Prediction, RareOpinion
-from models.rare.assessment import Family, Matched, Question, RareCandidate, Reported, Resemblance, Share
+from models.rare.assessment import (
+    Family,
+    Matched,
+    Question,
+    RareCandidate,
+    Relative,
+    Reported,
+    Resemblance,
+    Share,
+)
 
 
 class RareParts:
@@ -52,6 +61,8 @@ class RareParts:
             *[self._family(one) for one in assessed.families if len(one.members) > 1],
             *[self._question(one) for one in assessed.questions],
             *[self._resemblance(one) for one in assessed.resembles],
+            *[self._relative(one) for one in opinion.relatives],
+            *string_parts("related-parents", opinion.related_parents),
             {"name": "none-of-these", "valueDecimal": decimal(assessed.none_probability)},
             {"name": "rest-probability", "valueDecimal": decimal(assessed.rest_probability)},
             *string_parts("unknown-finding", assessed.unknown),
@@ -75,6 +86,7 @@ class RareParts:
             *[self._reported("missing", one) for one in candidate.missing],
             *[self._reported("contradicting", one) for one in candidate.contradicting],
             *string_parts("gene", candidate.genes),
+            *([{"name": "enrolled", "valueInteger": candidate.enrolled}] if candidate.enrolled else []),
         ]
         return {"name": "candidate", "part": parts}
 
@@ -110,6 +122,17 @@ class RareParts:
                 *string_parts("member", members),
             ],
         }
+
+    def _relative(self, one: Relative) -> Part:
+        parts: list[Part] = [
+            {"name": "relation", "valueCode": one.relation},
+            *string_part("name", one.name),
+            *string_parts("disease", one.diseases),
+            *[self._coded("shared", hpo) for hpo in one.shared],
+            *string_parts("source", one.sources),
+            *string_part("text", self._words.relative(one)),
+        ]
+        return {"name": "relative", "part": parts}
 
     def _question(self, one: Question) -> Part:
         rare = self._context.assessment.rare

@@ -31,6 +31,8 @@ def routes(house: House) -> list[BaseRoute]:
             "knowledge": house.knowledge.engine.knowledge_id,
             "bundle": house.knowledge.bundle or "none",
         }
+        if house.knowledge.engine.rare is not None:
+            body["enrolled"] = house.enrolled
         if house.refused is not None:
             # Still ready: the model in use goes on answering.
             body["bundle_refused"] = house.refused

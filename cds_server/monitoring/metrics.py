@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from cds_server.audit import AuditState
+from cds_server.rare.status import EnrolledState
 from fhir_adapters.chart import PatientChart
 
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
@@ -79,6 +80,19 @@ class Metrics:
             registry=registry,
         )
 
+        self._enrolled = Gauge(
+            "cds_rare_enrolled_cases",
+            "Enrolled cases of rare diseases that count (lowest of all workers).",
+            registry=registry,
+            multiprocess_mode="livemin" if MULTIPROCESS_VARIABLE in os.environ else "all",
+        )
+        self._enrolled_damaged = Gauge(
+            "cds_rare_enrolled_damaged",
+            "1 while a part of the record of enrolled cases cannot be used.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
+
     def deployed(self, bundle: str | None) -> None:
         """This bundle answers from now on (`None`: the published rules alone)."""
         if self._answering is not None:
@@ -86,6 +100,11 @@ class Metrics:
         self._answering = bundle or "none"
         self._bundle.labels(self._answering).set(1)
         self._refused.set(0)
+
+    def enrolled(self, state: EnrolledState) -> None:
+        """Take over how the record of enrolled cases was found."""
+        self._enrolled.set(state.cases)
+        self._enrolled_damaged.set(bool(state.reason))
 
     def model_refused(self) -> None:
         """A new bundle was refused."""

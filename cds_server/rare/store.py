@@ -5,31 +5,17 @@ case's findings are encrypted under the site's key; ids, times and actions are n
 does to a ranking is `models.rare.enrolment`'s business.
 """
 
+import errno
 import fcntl
 import os
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
 from cds_server.privacy import Cipher, DecryptionFailed
+from cds_server.rare.record import FILE, EnrolmentInvalid, Entry, Record, identity, read_record, states
 from models.rare.enrolment import EnrolledCase
-
-FILE = "rare/enrolled.jsonl"
-
-
-class EnrolmentInvalid(Exception):
-    """The record cannot be used or the request makes no sense; the text holds no clinical value."""
-
-
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line: `id` of the enrolment, when (ISO 8601, UTC), and the sealed case of an ``enroll``."""
-
-    id: str
-    at: str
-    action: Literal["enroll", "undo"]
-    sealed: str = ""
 
 
 class Enrolled(msgspec.Struct, frozen=True):
@@ -41,28 +27,51 @@ class Enrolled(msgspec.Struct, frozen=True):
     case: EnrolledCase
 
 
+class Counting(msgspec.Struct, frozen=True):
+    """What counts now: `cases`, and the `identity` under which answers name them.
+
+    `damaged` are the numbers of lines that cannot be read, `doubtful` the enrolments that do not count
+    because of them, `sealed` those that do not open with this site's keys.
+    """
+
+    cases: tuple[EnrolledCase, ...] = ()
+    identity: str = ""
+    damaged: tuple[int, ...] = ()
+    doubtful: tuple[str, ...] = ()
+    sealed: tuple[str, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of the record can be read."""
+        return not self.damaged and not self.sealed
+
+
 class EnrolmentStore:
     """The record in one directory; safe for several processes."""
 
     def __init__(self, var_dir: Path, cipher: Cipher) -> None:
-        self._path = var_dir / FILE
+        self.path = var_dir / FILE
         self._cipher = cipher
 
     def enroll(self, case: EnrolledCase, now: datetime) -> str:
-        """Record a confirmed case; returns the id of the enrolment, which is also its reference."""
+        """Record a confirmed case; returns the id of the enrolment, which is also its reference.
+
+        Raises `EnrolmentInvalid`, also when the cases before it do not open: a record under two keys would
+        lose one half or the other.
+        """
         with self._locked() as file:
-            number = 1 + sum(entry.action == "enroll" for entry in self._entries())
+            number = 1 + len(self.all())
             new = f"enrolled:{number:06d}"
             named = msgspec.structs.replace(case, reference=new)
-            sealed = self._cipher.encrypt(msgspec.json.encode(named).decode(), f"rare.enrolled/{new}")
+            sealed = self._cipher.encrypt(msgspec.json.encode(named).decode(), _context(new))
             self._append(file, Entry(new, now.isoformat(timespec="seconds"), "enroll", sealed))
         return new
 
     def undo(self, enrolment: str, now: datetime) -> None:
         """Take an enrolment back.  Raises `EnrolmentInvalid` when there is none that counts."""
         with self._locked() as file:
-            states = {entry.id: entry.action == "enroll" for entry in self._entries()}
-            if not states.get(enrolment, False):
+            active = {entry.id for entry in self._whole().active()}
+            if enrolment not in active:
                 raise EnrolmentInvalid(
                     "no such enrolment, or it was undone already: see `cds-server rare list`"
                 )
@@ -70,47 +79,70 @@ class EnrolmentStore:
 
     def all(self) -> tuple[Enrolled, ...]:
         """Every enrolment, undone ones too, in order.  Raises `EnrolmentInvalid`."""
-        entries = self._entries()
-        undone = {entry.id for entry in entries if entry.action == "undo"}
+        record = self._whole()
+        active = {entry.id for entry in record.active()}
         found = []
-        for entry in entries:
+        for entry in record.entries:
             if entry.action == "enroll":
-                try:
-                    text = self._cipher.decrypt(entry.sealed, f"rare.enrolled/{entry.id}")
-                    case = msgspec.json.decode(text, type=EnrolledCase)
-                except (DecryptionFailed, msgspec.MsgspecError):
-                    raise EnrolmentInvalid(f"{entry.id} does not open with this site's keys") from None
-                found.append(Enrolled(entry.id, entry.at, entry.id not in undone, case))
+                case = self._opened(entry)
+                if case is None:
+                    raise EnrolmentInvalid(
+                        f"{entry.id} does not open with this site's keys (CDS_CIPHER_KEY, or without it the "
+                        "files in CDS_VAR_DIR/keys): use the keys it was enrolled with"
+                    )
+                found.append(Enrolled(entry.id, entry.at, entry.id in active, case))
         return tuple(found)
 
-    def cases(self) -> tuple[EnrolledCase, ...]:
-        """The cases that count now, for `models.rare.engine.RareEngine.enrolled`."""
-        return tuple(each.case for each in self.all() if each.active)
+    def states(self) -> list[tuple[Entry, str]]:
+        """Each line with the identity of what counted after it.  Raises `EnrolmentInvalid`."""
+        return states(self._whole().entries)
+
+    def counting(self) -> Counting:
+        """The cases that count now, for `models.rare.engine.RareEngine.enrolled`, and what is wrong.
+
+        A record that is damaged gives what can be trusted of it (`cds_server.rare.record.Record`).
+        Raises `EnrolmentInvalid` when the file cannot be read at all.
+        """
+        record = read_record(self.path)
+        opened = [(entry, self._opened(entry)) for entry in record.active()]
+        good = [(entry, case) for entry, case in opened if case is not None]
+        return Counting(
+            tuple([case for _, case in good]),
+            identity([entry for entry, _ in good]),
+            record.damaged,
+            tuple(sorted(record.doubtful)),
+            tuple([entry.id for entry, case in opened if case is None]),
+        )
+
+    def _opened(self, entry: Entry) -> EnrolledCase | None:
+        try:
+            text = self._cipher.decrypt(entry.sealed, _context(entry.id))
+            return msgspec.json.decode(text, type=EnrolledCase)
+        except (DecryptionFailed, msgspec.MsgspecError):
+            return None
+
+    def _whole(self) -> Record:
+        record = read_record(self.path)
+        if record.damaged:
+            raise EnrolmentInvalid(
+                f"line {record.damaged[0]} of the record is damaged: restore it from a copy"
+            )
+        return record
 
     def _locked(self) -> "_Locked":
-        return _Locked(self._path)
-
-    def _entries(self) -> list[Entry]:
-        try:
-            lines = self._path.read_bytes().splitlines()
-        except FileNotFoundError:
-            return []
-        except OSError as fault:
-            raise EnrolmentInvalid(f"the record cannot be read: {fault.strerror}") from None
-        found = []
-        for number, line in enumerate(lines, start=1):
-            try:
-                found.append(msgspec.json.decode(line, type=Entry))
-            except (msgspec.MsgspecError, UnicodeDecodeError):
-                raise EnrolmentInvalid(
-                    f"line {number} of the record is damaged: restore it from a copy"
-                ) from None
-        return found
+        return _Locked(self.path)
 
     @staticmethod
     def _append(descriptor: int, entry: Entry) -> None:
-        os.write(descriptor, msgspec.json.encode(entry) + b"\n")
-        os.fsync(descriptor)
+        """Write a line, wholly or not at all.  Raises `EnrolmentInvalid`."""
+        before, line = os.fstat(descriptor).st_size, msgspec.json.encode(entry) + b"\n"
+        try:
+            if os.write(descriptor, line) < len(line):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            os.fsync(descriptor)
+        except OSError as fault:
+            os.ftruncate(descriptor, before)
+            raise EnrolmentInvalid(f"the record cannot be written: {fault.strerror}") from None
 
 
 class _Locked:
@@ -130,3 +162,7 @@ class _Locked:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._file)
+
+
+def _context(enrolment: str) -> str:
+    return f"rare.enrolled/{enrolment}"

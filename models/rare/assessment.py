@@ -96,6 +96,21 @@ class Resemblance(msgspec.Struct, frozen=True):
     beyond: tuple[str, ...]
 
 
+class Relative(msgspec.Struct, frozen=True):
+    """What the record says of a relative by blood that matters here.
+
+    `relation` is the key of its words (``"mother"``), `name` what the record calls the condition, `diseases`
+    the first ids of the diseases it names, `shared` HPO ids of the patient that the relative has too (the
+    same finding, or one a kind of the other).  `sources` are FHIR references.
+    """
+
+    relation: str
+    name: str
+    sources: tuple[str, ...]
+    diseases: tuple[str, ...] = ()
+    shared: tuple[str, ...] = ()
+
+
 class RareAlarm(msgspec.Struct, frozen=True):
     """Whether to suspect a rare disease.  `baseline` plus `shares` are the log odds of `probability`.
 

@@ -33,6 +33,8 @@ ALARM_FROM = 0.7
 EXPLAINED = 3
 """Candidates whose reasons are worked out."""
 LISTED = 100
+FAMILY_HISTORY = "family-history"
+"""The share of a score that comes from relatives (`models.rare.relatives`), beside the trained features'."""
 RESEMBLING = 3
 """Leading diseases whose papers are compared with the patient."""
 
@@ -40,7 +42,8 @@ RESEMBLING = 3
 @dataclass(frozen=True, eq=False)
 class Ranked:
     """Candidates of `shortlist` after the second stage: its `features` [C, F] and `scores` [C] of them, their
-    places from the best to the worst in `order` [C], probabilities [C], and that of `none` of them."""
+    places from the best to the worst in `order` [C], probabilities [C], and that of `none` of them;
+    `inherited` [C] is what relatives add to each score, `None` for nothing."""
 
     shortlist: Shortlist
     features: F32
@@ -48,6 +51,7 @@ class Ranked:
     order: I32
     probability: NDArray[np.float64]
     none: float
+    inherited: F32 | None = None
 
 
 _NO_FEATURES = np.zeros((0, len(FEATURES)), dtype=np.float32)
@@ -95,6 +99,25 @@ class RareEngine:
             return self.knowledge.diseases.ids[number]
         return (self._by_disease[number][0].disease,)
 
+    def number(self, disease: str) -> int | None:
+        """The number of a disease by any of its ids, or by the one it was enrolled under."""
+        known = self._numbers.get(disease)
+        return known if known is not None else self._own_numbers.get(disease)
+
+    @property
+    def site_names(self) -> dict[str, str]:
+        """What the site calls the diseases that it enrolled beyond the knowledge: id → name."""
+        return {disease: self._own_name(number) for disease, number in self._own_numbers.items()}
+
+    def _own_name(self, number: int) -> str:
+        cases = self._by_disease[number]
+        return next((case.name for case in cases if case.name), cases[0].disease)
+
+    @cached_property
+    def _own_numbers(self) -> dict[str, int]:
+        known = len(self.knowledge.diseases)
+        return {cases[0].disease: n for n, cases in self._by_disease.items() if n >= known}
+
     @cached_property
     def _count(self) -> int:
         """How many diseases are ranked, enrolled ones included."""
@@ -140,11 +163,28 @@ class RareEngine:
         return self.scorer.shortlist(phenotype, self._overlay(exclude_evidence))
 
     def rank(self, shortlist: Shortlist) -> Ranked:
-        """The second stage."""
+        """The second stage; diseases of relatives become candidates here, and raise their own odds."""
+        nats = self._inherited(shortlist.phenotype)
+        if nats:
+            shortlist = self.scorer.widened(shortlist, nats)
         features = self.scorer.features(shortlist) if len(shortlist.chosen) else _NO_FEATURES
-        scores = self._reranker.score(features)
+        scores, added = self._reranker.score(features), None
+        if nats:
+            # In the units of the score, so that the odds of the softmax change by just that ratio.
+            added = np.array([nats.get(owner, 0.0) for owner in shortlist.owner.tolist()], dtype=np.float32)
+            added *= np.float32(self._reranker.temperature)
+            scores = scores + added
         order = np.lexsort((shortlist.owner, -scores)).astype(np.int32)
-        return Ranked(shortlist, features, scores, order, *self._reranker.probabilities(scores))
+        return Ranked(shortlist, features, scores, order, *self._reranker.probabilities(scores), added)
+
+    def _inherited(self, phenotype: Phenotype) -> dict[int, float]:
+        """By disease, the log likelihood ratio that relatives with it give."""
+        nats: dict[int, float] = {}
+        for one in phenotype.inherited:
+            number = self.number(one.disease)
+            if number is not None:
+                nats[number] = max(one.nats, nats.get(number, 0.0))
+        return nats
 
     def alarm(self, shortlist: Shortlist, *, alarm_from: float = ALARM_FROM) -> RareAlarm:
         """Whether to suspect a rare disease.
@@ -194,6 +234,7 @@ class RareEngine:
         terms = self.knowledge.terms
         alarm = alarm or self.alarm(shortlist, alarm_from=alarm_from)
         ranked = self.rank(shortlist)
+        shortlist = ranked.shortlist
         order, probability, none = ranked.order, ranked.probability, ranked.none
         if alarm.decision and none > 0.5:
             alarm = msgspec.structs.replace(alarm, none_known=True)
@@ -202,7 +243,8 @@ class RareEngine:
             for rank, place in enumerate(order[:limit].tolist())
         )
         leading = [int(n) for n in shortlist.owner[order[:RESEMBLING]] if n < len(self.knowledge.diseases)]
-        seen = [case for case in self._cases if case.reference not in exclude_evidence]
+        any_present = bool(len(shortlist.query.present))
+        seen = [case for case in self._cases if any_present and case.reference not in exclude_evidence]
         return RareAssessment(
             candidates,
             none,
@@ -228,7 +270,7 @@ class RareEngine:
             family = diseases.families[int(diseases.family[number])]
         else:
             genes = ()
-            name = family = cases[0].name or cases[0].disease
+            name = family = self._own_name(number)
         ids = self.ids(number)
         if unread is None:
             return RareCandidate(ids, name, genes, family, probability, score, len(cases))
@@ -239,6 +281,8 @@ class RareEngine:
         shares = [
             Share(name_, float(amount)) for name_, amount in zip(FEATURES, amounts, strict=True) if amount
         ]
+        if ranked.inherited is not None and ranked.inherited[place]:
+            shares.append(Share(FAMILY_HISTORY, float(ranked.inherited[place])))
         return RareCandidate(
             ids, name, genes, family, probability, score, len(read), True, baseline,
             tuple(sorted(shares, key=lambda each: (-abs(each.amount), each.feature))),

@@ -15,11 +15,20 @@ from models.rare.terms import I32, Terms
 Sex = Literal["MALE", "FEMALE"]
 
 
+class Inherited(msgspec.Struct, frozen=True):
+    """A disease (any id of it) that a relative has, and what that weighs for the patient: `nats`, natural
+    logarithm of a likelihood ratio (`models.rare.relatives`)."""
+
+    disease: str
+    nats: float
+
+
 class Phenotype(msgspec.Struct, frozen=True):
     """HPO findings of one patient.
 
     `observed` and `excluded` are HPO ids (``"HP:0001250"``), in any order; former ids are accepted.
-    `age_years` is the age now, `onset_years` the age at which the illness began.
+    `age_years` is the age now, `onset_years` the age at which the illness began.  `inherited` are diseases
+    of relatives, each at most once.
     """
 
     observed: tuple[str, ...] = ()
@@ -27,6 +36,7 @@ class Phenotype(msgspec.Struct, frozen=True):
     sex: Sex | None = None
     age_years: float | None = None
     onset_years: float | None = None
+    inherited: tuple[Inherited, ...] = ()
 
 
 class Query(msgspec.Struct, frozen=True):

@@ -3,7 +3,8 @@
 The one path that serving, training and evaluation share; explanations and the alarm build on its result.
 """
 
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -58,7 +59,10 @@ class Scorer:
         return overlay_of(self.knowledge.without(references), self.knowledge.terms)
 
     def shortlist(
-        self, phenotype: Phenotype, overlay: Overlay | None = None, count: int = CANDIDATES
+        self,
+        phenotype: Phenotype,
+        overlay: Overlay | None = None,
+        count: int = CANDIDATES,
     ) -> Shortlist:
         """The candidates of a patient: the first stage."""
         query = resolve(phenotype, self.knowledge.terms)
@@ -71,6 +75,22 @@ class Scorer:
         chosen = candidates(score, count)
         match = columns.match.of(chosen)
         return Shortlist(phenotype, query, columns, chosen, match, score[chosen], cosine[chosen])
+
+    def widened(self, shortlist: Shortlist, diseases: Collection[int]) -> Shortlist:
+        """The shortlist with some diseases among the candidates, whatever the first stage thought of them."""
+        columns = shortlist.columns
+        wanted = np.flatnonzero(np.isin(columns.owner, list(diseases)) & columns.alive)
+        more = np.setdiff1d(wanted, shortlist.chosen).astype(np.int32)
+        if not len(more) or not len(shortlist.query.present):
+            return shortlist
+        cosine = pattern(self._encoder, self._points, columns, shortlist.query.present)
+        return replace(
+            shortlist,
+            chosen=np.concatenate([shortlist.chosen, more]),
+            match=columns.match.of(np.concatenate([shortlist.chosen, more])),
+            first=np.concatenate([shortlist.first, first_stage(columns, cosine)[more]]),
+            pattern=np.concatenate([shortlist.pattern, cosine[more]]),
+        )
 
     def features(self, shortlist: Shortlist) -> F32:
         """What the second stage sees of the candidates [C, F]."""

@@ -39,7 +39,9 @@ def free_port() -> int:
 
 
 @asynccontextmanager
-async def server(database_url: str, var: Path) -> AsyncIterator[tuple[str, subprocess.Popen[bytes]]]:
+async def server(
+    database_url: str, var: Path, **settings: str
+) -> AsyncIterator[tuple[str, subprocess.Popen[bytes]]]:
     """A running server of two workers; its processes form a group of their own and all end here."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CDS_")}
@@ -50,6 +52,7 @@ async def server(database_url: str, var: Path) -> AsyncIterator[tuple[str, subpr
         "CDS_DATABASE_URL": database_url,
         "CDS_LOG_LEVEL": "error",
         "PYTHONPATH": str(ROOT),
+        **settings,
     }
     command = [sys.executable, "-c", "from cds_server.cli import main; main()", "serve"]
     with (var.parent / "server.log").open("ab") as log:

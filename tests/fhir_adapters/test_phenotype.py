@@ -13,6 +13,7 @@ from phenotype_charts import (
     HPO,
     ICD,
     ME,
+    SNOMED,
     chart_of,
     concept,
     condition,
@@ -175,6 +176,68 @@ def test_relatives_are_kept_apart() -> None:
 def test_consanguinity_is_known_when_it_is_coded() -> None:
     assert profile_of(condition(ICD, "Z84.3")).consanguinity is True
     assert profile_of().consanguinity is None
+    assert profile_of(condition(SNOMED, "842009", number="s")).consanguinity_sources == ("Condition/s",)
+
+
+def related(text: str, kind: str = "Condition") -> bool:
+    of_relative = {"resourceType": kind, "id": "f", "status": "completed", "patient": ME}
+    if kind == "FamilyMemberHistory":
+        return bool(profile_of(of_relative | {"condition": [{"code": {"text": text}}]}).consanguinity)
+    return bool(profile_of(condition(SNOMED, "0", number="t") | {"code": {"text": text}}).consanguinity)
+
+
+@pytest.mark.parametrize("kind", ["Condition", "FamilyMemberHistory"])
+def test_consanguinity_is_known_when_it_is_written(kind: str) -> None:
+    for said in ("Consanguineous parents", "parental consanguinity", "padres consanguíneos"):
+        assert related(said, kind), said
+    for denied in (
+        "non-consanguineous parents",
+        "no consanguinity",
+        "padres no consanguíneos",
+        "parents well",
+    ):
+        assert not related(denied, kind), denied
+
+
+@pytest.mark.parametrize(("answer", "known"), [(True, True), (False, None)])
+def test_consanguinity_that_was_asked_for_is_as_it_was_answered(answer: bool, known: bool | None) -> None:
+    asked = {
+        "resourceType": "Observation",
+        "id": "o",
+        "status": "final",
+        "subject": ME,
+        "code": concept(SNOMED, "842009"),
+        "valueBoolean": answer,
+    }
+    assert profile_of(asked).consanguinity is known
+
+
+def test_a_rare_disease_of_a_relative_keeps_its_name_and_its_codes_and_is_not_called_unread() -> None:
+    sent = {
+        "resourceType": "FamilyMemberHistory",
+        "id": "f",
+        "status": "completed",
+        "patient": ME,
+        "relationship": {
+            "coding": [
+                {"system": SNOMED, "code": "72705000"},
+                {"system": "http://terminology.hl7.org/CodeSystem/v3-RoleCode", "code": "MTH"},
+            ]
+        },
+        "condition": [{"code": {"text": "Marfan", **concept("https://omim.org", "154700")}}],
+    }
+    chart = chart_of(sent)
+    assert not chart.unmapped and chart.coded_total == 1
+    (term,) = profile_of(sent).family
+    assert (term.relationship, term.text, term.codes) == ("MTH", "Marfan", ("https://omim.org|154700",))
+    assert profile_of(sent | {"status": "entered-in-error"}).family == ()
+
+
+def test_what_relatives_are_said_not_to_have_is_not_theirs() -> None:
+    said = condition(SNOMED, "0", number="t") | {"code": {"text": "No family history of seizures"}}
+    assert profile_of(said).family == ()
+    said = condition(SNOMED, "0", number="t") | {"code": {"text": "Family history of seizures"}}
+    assert [term.hpo for term in profile_of(said).family] == [SEIZURE]
 
 
 POOL: list[dict[str, Any]] = [

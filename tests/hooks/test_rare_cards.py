@@ -8,6 +8,7 @@ from rare_show import AORTA, LENS, TALL, suspected
 from hooks.cards import Card
 from hooks.diagnostic_assessment import cards
 from models.assessment import Assessment, Recommendation
+from models.rare.assessment import Relative
 
 
 def show(language: str = "en", **changes: object) -> tuple[Card, ...]:
@@ -98,3 +99,55 @@ def test_an_opinion_travels_as_json_and_back() -> None:
     before = assessment(**suspected())
     assert msgspec.json.decode(msgspec.json.encode(before), type=Assessment) == before
     assert {LENS, AORTA} <= {fact.code for fact in before.rare_opinion.findings}
+
+
+def family(**changes: object) -> dict[str, object]:
+    found = suspected()
+    return found | {"rare_opinion": msgspec.structs.replace(found["rare_opinion"], **changes)}
+
+
+MOTHER = Relative("mother", "Marfan syndrome", ("FamilyMemberHistory/x",), ("OMIM:154700",), (TALL,))
+UNCLE = Relative("uncle", "tall and short-sighted", ("FamilyMemberHistory/y",), (), (LENS,))
+
+
+def test_what_relatives_have_stands_beside_the_candidates_and_marks_theirs() -> None:
+    (card,) = show(**family(relatives=(UNCLE, MOTHER)))
+    lines = card.detail.splitlines()
+    marked = next(line for line in lines if line.startswith("- **Marfan"))
+    assert marked.endswith("in the family: mother")
+    assert "in the family" not in next(line for line in lines if line.startswith("- **Loeys"))
+    told = [line for line in lines if "FamilyMemberHistory/" in line]
+    assert told == [
+        "- mother: Marfan syndrome, recorded in FamilyMemberHistory/x; "
+        "in common with the patient: tall stature",
+        "- uncle: tall and short-sighted, recorded in FamilyMemberHistory/y; "
+        "in common with the patient: ectopia lentis",
+    ]
+
+
+def test_relatives_are_told_in_spanish_and_do_nothing_in_markdown() -> None:
+    odd = msgspec.structs.replace(MOTHER, name="<b>x</b> [a](http://evil.example)")
+    (card,) = show("es", **family(relatives=(odd,), related_parents=("Condition/z",)))
+    assert "En la familia" in card.detail and "en la familia: madre" in card.detail
+    assert (
+        "- madre: " in card.detail
+        and "Los padres son consanguíneos, registrado en Condition/z" in card.detail
+    )
+    assert "<b>" not in card.detail and "[a](" not in card.detail
+
+
+def test_parents_related_by_blood_are_shown() -> None:
+    (card,) = show(**family(related_parents=("Condition/z",)))
+    assert "- The parents are related by blood, recorded in Condition/z" in card.detail
+    (plain,) = show(**suspected())
+    assert "In the family" not in plain.detail
+
+
+def test_cases_that_the_site_enrolled_are_named_as_such() -> None:
+    found = suspected()
+    opinion = found["rare_opinion"]
+    first, *rest = opinion.assessed.candidates
+    enrolled = (msgspec.structs.replace(first, enrolled=3), *rest)
+    assessed = msgspec.structs.replace(opinion.assessed, candidates=enrolled)
+    (card,) = show(**found | {"rare_opinion": msgspec.structs.replace(opinion, assessed=assessed)})
+    assert "3 confirmed cases of this site count" in card.detail

@@ -1,7 +1,7 @@
 """The files of a trained rare engine: ``rare.npz`` (all arrays) and ``rare.json`` (what it was made from).
 
-The shipped ones lie in ``models/artifacts/rare``; a signed bundle carries ``rare.npz`` as one more file.
-Same arrays, same bytes.
+Training writes them to a directory (``var/rare``); a signed bundle carries ``rare.npz`` as one more file, and
+the shipped bundle is the only place of the shipped arrays.  Same arrays, same bytes.
 """
 
 import hashlib
@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+import models
 from models.rare.terms import Arrays
 
-ARTIFACT = Path(__file__).parents[2] / "models" / "artifacts" / "rare"
+SHIPPED = Path(models.__file__).parent / "artifacts" / "common"
 ARRAYS, FACTS, FOLDS = "rare.npz", "rare.json", "folds.npz"
 
 
@@ -42,8 +43,8 @@ def write_artifact(directory: Path, arrays: Arrays, facts: dict[str, Any]) -> st
     return digest
 
 
-def read_arrays(directory: Path = ARTIFACT, name: str = ARRAYS) -> Arrays:
-    """The arrays of a trained engine.  Raises `ArtifactMissing`."""
+def read_arrays(directory: Path = SHIPPED, name: str = ARRAYS) -> Arrays:
+    """The arrays of a trained engine, or of a bundle's directory.  Raises `ArtifactMissing`."""
     path = directory / name
     if not path.is_file():
         raise ArtifactMissing(f"{name} is not in {directory.name}: make it with `cds-server train rare`")

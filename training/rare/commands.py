@@ -55,8 +55,8 @@ def build_rare(
 
 def train_rare(
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Directory of the engine's files.", file_okay=False)
-    ] = None,
+        Path, typer.Option("--out", "-o", help="Directory of the engine's files.", file_okay=False)
+    ] = Path("var/rare"),
     cases: CasesOption = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="The same seed, the same figures.")
@@ -74,25 +74,24 @@ def train_rare(
 
     from rich.console import Console  # noqa: PLC0415
 
-    from training.rare.artifact import ARTIFACT, write_artifact, write_folds  # noqa: PLC0415
+    from training.rare.artifact import write_artifact, write_folds  # noqa: PLC0415
     from training.rare.cases import CasesInvalid, read_cases  # noqa: PLC0415
     from training.rare.sources import SourcesMissing  # noqa: PLC0415
     from training.rare.train import RareConfig, facts, train  # noqa: PLC0415
 
     config = RareConfig() if seed is None else replace(RareConfig(), seed=seed)
     started = time.monotonic()
-    target = out or ARTIFACT
     try:
         known = read_cases(cases) if cases is not None else ()
         trained = train(config, known, Console(stderr=True))
-        digest = write_artifact(target, trained.arrays, facts(trained, config, known))
+        digest = write_artifact(out, trained.arrays, facts(trained, config, known))
         if trained.fold_of:
             write_folds(folds, trained.folds, trained.fold_of)
     except (CasesInvalid, SourcesMissing) as fault:
         _fail(f"Nothing was trained: {fault}")
     except OSError as fault:
-        _fail(f"{fault.filename or target} cannot be used: {fault.strerror}")
-    typer.echo(f"{target}: sha256 {digest}, {(time.monotonic() - started) / 60:.1f} minutes")
+        _fail(f"{fault.filename or out} cannot be used: {fault.strerror}")
+    typer.echo(f"{out}: sha256 {digest}, {(time.monotonic() - started) / 60:.1f} minutes")
 
 
 def evaluate_rare(
@@ -101,7 +100,7 @@ def evaluate_rare(
         Path | None, typer.Option("--negatives", help="Everyday patients (JSON lines).", dir_okay=False)
     ] = None,
     engine: Annotated[
-        Path | None, typer.Option("--engine", help="Directory of the engine (default: the shipped one).")
+        Path | None, typer.Option("--engine", help="Directory of the engine (default: the shipped bundle's).")
     ] = None,
     folds: Annotated[
         Path | None,
@@ -122,13 +121,13 @@ def evaluate_rare(
     from rich.console import Console  # noqa: PLC0415
 
     from training.evaluation.markdown import MarkersMissing, put_between  # noqa: PLC0415
-    from training.rare.artifact import ARTIFACT, ArtifactMissing, read_arrays, read_folds  # noqa: PLC0415
+    from training.rare.artifact import SHIPPED, ArtifactMissing, read_arrays, read_folds  # noqa: PLC0415
     from training.rare.cases import CasesInvalid, read_cases, read_negatives  # noqa: PLC0415
     from training.rare.evaluate import equivalences, evaluate, finite  # noqa: PLC0415
     from training.rare.page import tables  # noqa: PLC0415
 
     try:
-        arrays = read_arrays(engine or ARTIFACT)
+        arrays = read_arrays(engine or SHIPPED)
         kept: tuple[tuple[object, ...], dict[str, int]] = read_folds(folds) if folds is not None else ((), {})
         measured = evaluate(
             arrays,

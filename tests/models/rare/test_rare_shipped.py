@@ -1,30 +1,34 @@
 """The shipped rare engine: small, quick to load, serving with numpy alone, and of sound clinical sense."""
 
+import hashlib
+import json
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-import models
 from fhir_adapters.hpo import load_ontology
 from models.rare.engine import RareEngine
 from models.rare.phenotype import Phenotype
-from training.rare.artifact import read_arrays
+from training.rare.artifact import ARRAYS, FACTS, SHIPPED, read_arrays
 
-SHIPPED = Path(models.__file__).parent / "artifacts" / "rare"
 MARFAN = Phenotype(("HP:0001083", "HP:0001166", "HP:0002616", "HP:0001519", "HP:0002650"))
 
 
 @pytest.fixture(scope="module")
 def engine() -> RareEngine:
-    return RareEngine.of(read_arrays(SHIPPED))
+    return RareEngine.of(read_arrays())
 
 
 def test_it_is_under_20_megabytes_and_of_the_release_the_server_reads(engine: RareEngine) -> None:
-    assert (SHIPPED / "rare.npz").stat().st_size < 20e6
+    assert (SHIPPED / ARRAYS).stat().st_size < 20e6
     assert engine.knowledge.release == load_ontology().version
     assert "hpo.jax.org" in engine.knowledge.attribution
+
+
+def test_what_the_repository_says_of_the_arrays_is_said_of_those_in_the_bundle() -> None:
+    facts = json.loads((SHIPPED.parent / "rare" / FACTS).read_text(encoding="utf-8"))
+    assert facts["sha256"] == hashlib.sha256((SHIPPED / ARRAYS).read_bytes()).hexdigest()
 
 
 def test_a_textbook_phenotype_finds_its_disease_with_reasons(engine: RareEngine) -> None:
