@@ -10,7 +10,7 @@ from models.rare.diseases import ONSETS, Diseases
 from models.rare.matching import GENERAL_IC, UNIT, Match
 from models.rare.panel import Columns
 from models.rare.phenotype import Phenotype, Query
-from models.rare.terms import F32, I32, Terms, runs
+from models.rare.terms import F32, I16, I32, Terms, runs
 
 FEATURES = (
     "likelihood", "likelihood-mean", "likelihood-worst", "likelihood-best", "likelihood-three",
@@ -25,6 +25,7 @@ FEATURES = (
 )  # fmt: skip
 OFTEN = 0.5
 """A finding of more than half of the patients is missed when it is denied or not mentioned."""
+_LACKS_OFTEN = np.float32(np.log1p(-OFTEN))
 _NEAR = 0.6
 
 
@@ -72,7 +73,7 @@ class FeatureMaker:
         overlap = columns.overlap(chosen, above)
         simgic = overlap / np.maximum(float(mine.sum()) + columns.masses(chosen) - overlap, 1e-6)
         side = self._disease_side(columns, chosen, mine)
-        denied = self._denied(match.denied, match.penalty)
+        denied = self._denied(match.denied)
         owner = columns.owner[chosen]
         onset, early = self._onsets(owner, phenotype)
         table = np.empty((len(FEATURES), len(chosen)), dtype=np.float32)
@@ -132,18 +133,18 @@ class FeatureMaker:
         return near
 
     @staticmethod
-    def _denied(denied: F32, penalty: F32) -> tuple[NDArray[np.floating], ...]:
+    def _denied(denied: I16) -> tuple[NDArray[np.floating], ...]:
         """What findings denied say of each candidate."""
         if not len(denied):
             none = np.zeros(denied.shape[1])
             return none, none, none, none, none
-        known = denied > 0
+        often = (denied * UNIT < _LACKS_OFTEN).sum(axis=0)
         return (
-            penalty,
-            denied.max(axis=0),
-            (denied > OFTEN).sum(axis=0),
-            known.sum(axis=0),
-            (denied > OFTEN).sum(axis=0) / len(denied),
+            denied.sum(axis=0, dtype=np.int32) * UNIT,
+            -np.expm1(denied.min(axis=0) * UNIT),
+            often,
+            (denied < 0).sum(axis=0),
+            often / len(denied),
         )
 
     def _sex(self, owner: I32, phenotype: Phenotype) -> F32:

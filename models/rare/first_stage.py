@@ -18,7 +18,7 @@ def first_stage(columns: Columns, pattern: F32) -> F32:
     score = match.gain.sum(axis=0, dtype=np.int32) * UNIT
     score += match.shared.sum(axis=0, dtype=np.int32) * (INFORMATION * UNIT)
     score += EXACT * match.exact_ic
-    score += DENIED * match.penalty
+    score += match.denied.sum(axis=0, dtype=np.int32) * (DENIED * UNIT)
     score += PATTERN * pattern
     return np.where(columns.alive, score, -np.inf).astype(np.float32)
 

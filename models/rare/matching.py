@@ -41,17 +41,16 @@ class Match:
     """Q findings present and E absent against the D diseases of one segment.
 
     `gain` [Q, D] log likelihood ratio of each finding with back-off, `shared` [Q, D] information content
-    of what is in common, both in `UNIT`; `exact` [Q, D] whether the finding or a kind of it is annotated;
-    `denied` [E, D] frequency in the disease of what is absent.  Sums over findings: `exact_ic` [D] the
-    information of exact matches, `penalty` [D] log chance that the patient lacks what is denied.
+    of what is in common, `denied` [E, D] log chance that a patient with the disease lacks what is absent,
+    all in `UNIT`; `exact` [Q, D] whether the finding or a kind of it is annotated, `exact_ic` [D] the
+    information of all that are.
     """
 
     gain: I16
     shared: I16
     exact: NDArray[np.bool_]
-    denied: F32
+    denied: I16
     exact_ic: F32
-    penalty: F32
 
     def of(self, columns: NDArray[np.integer]) -> "Match":
         """The match with some diseases only."""
@@ -64,7 +63,7 @@ class Match:
         return self._made(lambda values: np.concatenate([values, next(theirs)], axis=-1))
 
     def _fields(self) -> tuple[NDArray[Any], ...]:
-        return self.gain, self.shared, self.exact, self.denied, self.exact_ic, self.penalty
+        return self.gain, self.shared, self.exact, self.denied, self.exact_ic
 
     def _made(self, change: Callable[[NDArray[Any]], NDArray[Any]]) -> "Match":
         return Match(*[change(values) for values in self._fields()])
@@ -77,17 +76,18 @@ class Matcher:
         self.segment = segment
         self._terms = terms
         self._posted = segment.posted.tolist()
-        self._ratio, self._broad = np.empty((2, len(segment.disease)), dtype=np.int16)
+        self._ratio, self._broad, self._lacks = np.empty((3, len(segment.disease)), dtype=np.int16)
         self._compare(segment, terms)
         self._ic = np.round(terms.ic / UNIT).astype(np.int16)
         self._followed = terms.ic >= GENERAL_IC
-        self._row, self._gains, self._shares = self._common_rows()
+        self._row, self._gains, self._shares, self._lacking = self._common_rows()
         self._bit, self._bits = self._membership()
         # Worked out when a term is first asked for, and the same for ever.
         self._plans: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
     def _compare(self, segment: Segment, terms: Terms) -> None:
-        """Fill in what a finding says for a disease that has it, itself or only as something broader.
+        """Fill in what a finding says for a disease that has it, itself or only as something broader, and
+        what its absence says.
 
         In runs, so that the postings are never in memory at the width of an index.
         """
@@ -100,6 +100,7 @@ class Matcher:
             broad = np.where(ratio > 0, ratio * scale, ratio)
             self._ratio[at] = np.maximum(np.round(ratio), MISMATCH)
             self._broad[at] = np.maximum(np.round(broad), MISMATCH)
+            self._lacks[at] = np.round(np.log1p(-np.minimum(segment.likely[at], CERTAIN)) / UNIT)
 
     def _at(self, term: int) -> tuple[slice, NDArray[np.intp]]:
         """The postings of a term, and their diseases as numpy indexes."""
@@ -119,18 +120,22 @@ class Matcher:
             bits[number] = np.packbits(line, bitorder="little")
         return row, bits
 
-    def _common_rows(self) -> tuple[dict[int, int], I16, I16]:
-        """For common terms, what their ancestors and they themselves give as something broader [N, D]."""
+    def _common_rows(self) -> tuple[dict[int, int], I16, I16, I16]:
+        """For common terms, what their ancestors and they themselves give as something broader, and what
+        their absence says [N, D]."""
         common = np.flatnonzero((np.diff(self.segment.posted) > COMMON) & self._followed)
         row = {int(term): number for number, term in enumerate(common)}
         gains = np.full((len(common), self.segment.size), MISMATCH, dtype=np.int16)
         shares = np.zeros((len(common), self.segment.size), dtype=np.int16)
+        lacking = np.zeros((len(common), self.segment.size), dtype=np.int16)
         for number, term in enumerate(common.tolist()):
+            at, diseases = self._at(term)
+            lacking[number, diseases] = self._lacks[at]
             # Every ancestor of a common term is at least as common.
             for ancestor in self._terms.ancestors(term).tolist():
                 if self._followed[ancestor]:
                     self._broaden(gains[number], shares[number], ancestor)
-        return row, gains, shares
+        return row, gains, shares, lacking
 
     def _broaden(self, gain: I16, shared: I16, term: int) -> None:
         """Let a line [D] of gains and shares know what an ancestor gives."""
@@ -147,21 +152,25 @@ class Matcher:
         exact = np.zeros((count, size), dtype=bool)
         exact_ic = np.zeros(size, dtype=np.float32)
         for line, term in enumerate(query.present.tolist()):
-            self._back_off(gain[line], shared[line], term)
+            gains, shares = gain[line], shared[line]
+            self._back_off(gains, shares, term)
             at, diseases = self._at(term)
             # What the disease says of the finding itself replaces what its ancestors suggest.
-            gain[line, diseases] = self._ratio[at]
-            shared[line, diseases] = self._ic[term]
-            exact[line, diseases] = True
+            gains[diseases] = self._ratio[at]
+            shares[diseases] = self._ic[term]
+            exact[line][diseases] = True
             exact_ic[diseases] += self._terms.ic[term]
-        denied = np.zeros((len(query.absent), size), dtype=np.float32)
-        penalty = np.zeros(size, dtype=np.float32)
+        denied = np.empty((len(query.absent), size), dtype=np.int16)
         for line, term in enumerate(query.absent.tolist()):
+            row = self._row.get(term)
+            if row is not None:
+                denied[line] = self._lacking[row]
+                continue
             at, diseases = self._at(term)
-            likely = self.segment.likely[at]
-            denied[line, diseases] = likely
-            penalty[diseases] += np.log1p(-np.minimum(likely, CERTAIN))
-        return Match(gain, shared, exact, denied, exact_ic, penalty)
+            lacks = denied[line]
+            lacks[:] = 0
+            lacks[diseases] = self._lacks[at]
+        return Match(gain, shared, exact, denied, exact_ic)
 
     def overlap(self, diseases: I32, closure: Sequence[int]) -> F32:
         """Information content of the terms, ancestors included, that some diseases [C] come to as well."""
