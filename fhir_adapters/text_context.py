@@ -77,7 +77,7 @@ class Context:
             mark = _MARKS.get(hit.cue.kind)
             if mark is None:
                 continue
-            if hit.cue.pre:
+            if hit.cue.pre and not _is_answer(tokens, hit):
                 for at in range(hit.last + 1, _scope_end(tokens, hits, number, mark)):
                     marks[at] |= mark
             else:
@@ -87,6 +87,18 @@ class Context:
             if asked:
                 _mark_question(tokens, at, asked, marks)
         return marks
+
+
+def _is_answer(tokens: Tokens, hit: CueHit) -> bool:
+    """Whether a "no" answers what stands before it ("fever: no, cough: yes", "chest pain (no)")."""
+    if hit.cue.words != ("no",) or not hit.first:
+        return False
+    after = hit.last + 1
+    if after < len(tokens.words) and tokens.breaks[after] not in (COMMA, SENTENCE):
+        return False
+    before = tokens.breaks[hit.first]
+    bracketed = tokens.text[: tokens.starts[hit.first]].rstrip().endswith(("(", "["))
+    return before != SENTENCE and (before != COMMA or bracketed)
 
 
 def _scope_end(tokens: Tokens, hits: list[CueHit], number: int, mark: int) -> int:

@@ -73,6 +73,22 @@ def test_capitals_and_accents_make_no_difference(text: str) -> None:
     assert meanings(MATCHER.match(unicodedata.normalize("NFD", text))) == expected
 
 
+@pytest.mark.parametrize(
+    ("text", "states"),
+    [
+        ("fever: no, cough: yes", ["absent", "present"]),
+        ("Fever - no; chest pain - no", ["absent", "absent"]),
+        ("chest pain (no), cough", ["absent", "present"]),
+        ("fiebre: no. tos", ["absent", "present"]),
+        ("cough, no, fever", ["present", "absent"]),
+        ("cough no fever", ["present", "absent"]),
+        ("no, fever", ["absent"]),
+    ],
+)
+def test_a_no_that_answers_denies_what_was_asked(text: str, states: list[str]) -> None:
+    assert [found.state for found in MATCHER.match(text)] == states
+
+
 @pytest.mark.parametrize("cue", ["denies", "no", "without", "negative for", "sin", "niega", "no presenta"])
 @pytest.mark.parametrize("complaint", COMPLAINTS)
 def test_a_denied_complaint_is_absent(cue: str, complaint: str) -> None:
