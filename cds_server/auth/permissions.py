@@ -86,7 +86,7 @@ class Table:
         ]
 
     def methods(self, path: str) -> dict[str, Permission] | None:
-        """The rows of a request's path by method; `None` when it has none.  A plain path goes before a pattern."""
+        """The rows of a request's path by method, a plain path before a pattern; `None` when it has none."""
         found = self._plain.get(path)
         if found is not None:
             return found
@@ -95,4 +95,4 @@ class Table:
 
 def may(roles: frozenset[Role], permission: Permission) -> bool:
     """Whether a caller with these roles may."""
-    return permission.roles is ANYONE or not permission.roles.isdisjoint(roles)
+    return permission.roles is None or not permission.roles.isdisjoint(roles)

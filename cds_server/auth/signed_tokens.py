@@ -16,7 +16,7 @@ import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError
 
-from cds_server.auth.jwks import KeyUnknown, RemoteKeys
+from cds_server.auth.jwks import KeySource, KeyUnknown
 
 LEEWAY_SECONDS = 30
 """How far two clocks may differ."""
@@ -94,7 +94,7 @@ class SignedToken:
             raise TokenInvalid("valid-too-long")
 
 
-async def verify(token: str, keys: RemoteKeys, algorithms: Collection[str]) -> SignedToken:
+async def verify(token: str, keys: KeySource, algorithms: Collection[str]) -> SignedToken:
     """A token whose signature holds under one of the issuer's keys.
 
     Raises:
@@ -120,12 +120,24 @@ async def verify(token: str, keys: RemoteKeys, algorithms: Collection[str]) -> S
     return SignedToken(header, _object(checked.payload))
 
 
+def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims as anybody may have written them, for choosing whose keys to ask and nothing else.
+
+    Raises:
+        TokenInvalid: not a signed token in compact form.
+    """
+    return _header(token), _segment(token.split(".")[1])
+
+
 def _header(token: str) -> dict[str, Any]:
     if len(token) > LONGEST_TOKEN or token.count(".") != 2 or not token.isascii():
         raise TokenInvalid("malformed")
-    first = token.partition(".")[0]
+    return _segment(token.partition(".")[0])
+
+
+def _segment(text: str) -> dict[str, Any]:
     try:
-        raw = base64.b64decode(first + "=" * (-len(first) % 4), altchars=b"-_", validate=True)
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise TokenInvalid("malformed") from None
     return _object(raw)
