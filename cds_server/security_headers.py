@@ -36,7 +36,8 @@ class SecurityHeaders:
             (
                 b"content-security-policy",
                 "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-                f"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}".encode(),
+                "connect-src 'self'; form-action 'self'; "
+                f"base-uri 'none'; frame-ancestors {ancestors}".encode(),
             ),
         )
 
