@@ -73,7 +73,7 @@ def test_the_network_needs_an_explicit_word_that_callers_are_not_authenticated(h
 def test_authentication_needs_the_clients_and_the_public_address(mode: str, host: str) -> None:
     beyond = {} if host == "127.0.0.1" else {"allow_unauthenticated": True}
     clients, base = Path("clients.toml"), "https://cds.hospital.example"
-    with pytest.raises(ValidationError, match="CDS_TRUSTED_CLIENTS .*and CDS_PUBLIC_BASE_URL"):
+    with pytest.raises(ValidationError, match=r"CDS_TRUSTED_CLIENTS .*and CDS_PUBLIC_BASE_URL"):
         Settings(host=host, client_auth=mode, **beyond)
     with pytest.raises(ValidationError, match="needs CDS_PUBLIC_BASE_URL"):
         Settings(host=host, client_auth=mode, trusted_clients=clients, **beyond)
