@@ -102,9 +102,7 @@ def new(
         if len(chosen) != 1:
             _fail("--file holds the keys of one purpose: name which one.")
         if file.exists():
-            _fail(
-                f"{file} is there already. To add a key: cds-server keys rotate {chosen[0].name} --file {file}"
-            )
+            _fail(f"{file} is there; to add a key: cds-server keys rotate {chosen[0].name} --file {file}")
         _made(chosen[0], _ring(file), str(file))
         return
     settings = _settings()
