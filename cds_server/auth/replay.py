@@ -31,6 +31,11 @@ MOST_REMEMBERED = 1_000_000
 """Digests one process holds (about 150 MB); more valid tokens than that at a time are refused."""
 
 
+def token_digest(issuer: str, jti: str) -> str:
+    """What is kept of a token; the length keeps ("ab", "c") and ("a", "bc") apart."""
+    return hashlib.sha256(f"{len(issuer)}:{issuer}{jti}".encode("utf-8", "surrogatepass")).hexdigest()
+
+
 class ReplayGuard:
     """Remembers used tokens.  One per process, on its event loop.
 
@@ -64,7 +69,7 @@ class ReplayGuard:
         """
         if len(self._seen) >= MOST_REMEMBERED:
             raise Unavailable("more calls than can be told apart now; try again")
-        digest = hashlib.sha256(f"{len(issuer)}:{issuer}{jti}".encode("utf-8", "surrogatepass")).hexdigest()
+        digest = token_digest(issuer, jti)
         if digest in self._seen:
             return False
         self._seen[digest] = expires
