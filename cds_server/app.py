@@ -13,12 +13,17 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Router
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
+from cds_server.auth.callers import gate_options
+from cds_server.auth.clients import TrustedClients, load_clients
+from cds_server.auth.gate import Gate
+from cds_server.auth.rates import Rates
+from cds_server.auth.replay import ReplayGuard
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
 from cds_server.db import migrate
@@ -35,7 +40,8 @@ from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
 from cds_server.rare.in_use import EnrolledCases
 from cds_server.rare.store import EnrolmentStore
-from cds_server.settings import Settings
+from cds_server.security_headers import SecurityHeaders
+from cds_server.settings import Settings, split
 from cds_server.site_keys import site_keys
 from cds_server.state import House, Knowledge
 from hooks.cards import CardSettings
@@ -51,6 +57,15 @@ class Application(FastAPI):
     """
 
     hook_calls: ASGIApp
+    hook_routes: list[BaseRoute]
+
+    def every_route(self) -> list[BaseRoute]:
+        """All there is to call, whichever way it goes; a router that was included as its routes."""
+        found = [*self.hook_routes]
+        for route in self.router.routes:
+            included = getattr(route, "original_router", None)
+            found += included.routes if included is not None else [route]
+        return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/cds-services"):
@@ -62,7 +77,9 @@ class Application(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock: Clock = utc_now) -> FastAPI:
+def create_app(
+    settings: Settings, *, knowledge: Knowledge | None = None, clock: Clock = utc_now
+) -> Application:
     """Load everything and return the application; it starts and stops with its lifespan.
 
     Args:
@@ -71,8 +88,8 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
             the settings name a model bundle (or none), its engine gives way to that one's.
         clock: the one source of the time.
 
-    Raises what loading raises: data files, keys, model bundle and settings are checked here, not at the
-    first call.
+    Raises what loading raises: data files, keys, trusted clients, model bundle and settings are checked
+    here, not at the first call.
     """
     source = BundleSource.of(settings)
     seen = source.fingerprint()
@@ -118,17 +135,24 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         "seconds": settings.body_timeout_ms / 1000,
     }
     cors: dict[str, Any] = {"origins": settings.allowed_origins, "local": settings.local_origins_allowed}
-    hook_router = Router(cds_hooks.routes(house), redirect_slashes=False)
-    app.hook_calls = RequestBoundary(Cors(BodyLimit(hook_router, **limit), **cors))
+    app.hook_routes = cds_hooks.routes(house)
+    hook_router = Router(app.hook_routes, redirect_slashes=False)
+    safe = SecurityHeaders(
+        https=settings.base_url.startswith("https://"), frame_ancestors=split(settings.frame_ancestors)
+    )
+    gate = gate_options(house)
+    app.hook_calls = RequestBoundary(Cors(Gate(BodyLimit(hook_router, **limit), **gate), **cors), safe=safe)
     # Added last is outermost.
     app.add_middleware(BodyLimit, **limit)
+    app.add_middleware(Gate, **gate)
     app.add_middleware(Cors, **cors)
-    app.add_middleware(RequestBoundary)
+    app.add_middleware(RequestBoundary, safe=safe)
     return app
 
 
 def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKeys) -> House:
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
+    metrics = Metrics()
     return House(
         settings=settings,
         clock=clock,
@@ -136,9 +160,14 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
         trail=trail,
         pseudonymiser=Pseudonymiser(keys.pseudonym),
         feedback=FeedbackStore(trail, Cipher(keys.cipher), now=clock),
-        metrics=Metrics(),
+        metrics=metrics,
         fhir_servers=settings.fhir_servers,
         card_settings=CardSettings(max_cards=settings.max_cards),
+        clients=load_clients(settings.trusted_clients) if settings.trusted_clients else TrustedClients(),
+        replay=ReplayGuard(
+            settings.database_url, now=lambda: clock().timestamp(), on_unshared=metrics.replay_unshared.inc
+        ),
+        rates=Rates(settings.var_dir / "rates"),
     )
 
 

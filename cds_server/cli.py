@@ -17,7 +17,9 @@ import httpx
 import typer
 
 from cds_server.cli_bundle import bundle_commands
+from cds_server.cli_clients import clients_commands
 from cds_server.cli_extra import CommandsWithExtras
+from cds_server.cli_keys import keys_commands
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_settings import read_settings
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
@@ -41,6 +43,8 @@ db = typer.Typer(
 )
 app.add_typer(db, name="db")
 app.add_typer(bundle_commands, name="bundle")
+app.add_typer(clients_commands, name="clients")
+app.add_typer(keys_commands, name="keys")
 app.add_typer(rare_commands, name="rare")
 
 
@@ -74,11 +78,14 @@ JsonOption = Annotated[
 @app.command(epilog=_settings_help())
 def serve() -> None:
     """Start the server; everything about it is set by the environment or a TOML file, listed below."""
-    from cds_server.deployment.source import ModelRefused  # noqa: PLC0415 - the client commands need no server
+    from cds_server.auth.clients import ClientsFileInvalid  # noqa: PLC0415 - the client commands need no server
+    from cds_server.deployment.source import ModelRefused  # noqa: PLC0415
     from cds_server.serve import run  # noqa: PLC0415
 
     try:
         run(read_settings())
+    except ClientsFileInvalid as fault:
+        _fail(str(fault))
     except ModelRefused as refused:
         _fail(_unusable(refused.reason))
 
@@ -226,7 +233,8 @@ async def _in_process(
 
     configure_logging("error", "console")
     try:
-        application = create_app(settings)
+        # Whoever may run this command in this directory has no need to prove it to himself.
+        application = create_app(settings.model_copy(update={"client_auth": "off", "ip_allowlist": ""}))
     except ModelRefused as refused:
         _fail(_unusable(refused.reason))
     transport = httpx.ASGITransport(app=application)

@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from cds_server.auth.principal import Principal
 from cds_server.errors import ContentTypeWrong, MethodWrong, RequestMalformed
 
 JSON = b"application/json"
@@ -28,6 +29,12 @@ class Call:
         self.body = body
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id: str = scope.get("cds.request_id", "")
+
+    @property
+    def principal(self) -> Principal:
+        """Who is calling, as `cds_server.auth.gate` found out; it lets nothing pass without one."""
+        caller: Principal = self.scope["cds.principal"]
+        return caller
 
     def take_body(self) -> bytes:
         """The body, which the call then holds no longer: a large one must not outlive its decoding."""
@@ -75,13 +82,13 @@ class Endpoint:
 
     def __init__(self, handler: Handler, method: str) -> None:
         self._handler = handler
-        self._method = method
+        self.method = method
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
-        if method != self._method and not (self._method == "GET" and method == "HEAD"):
-            raise MethodWrong("GET, HEAD" if self._method == "GET" else self._method)
-        if self._method == "POST":
+        if method != self.method and not (self.method == "GET" and method == "HEAD"):
+            raise MethodWrong("GET, HEAD" if self.method == "GET" else self.method)
+        if self.method == "POST":
             check_content_type(scope)
             call = Call(scope, await read_body(receive))
         else:

@@ -8,6 +8,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from cds_server.audit import AuditTrail, digest
+from cds_server.auth.clients import TrustedClients
+from cds_server.auth.rates import Rates
+from cds_server.auth.replay import ReplayGuard
 from cds_server.clock import Clock
 from cds_server.feedback.store import FeedbackStore
 from cds_server.monitoring.metrics import Metrics
@@ -105,6 +108,9 @@ class House:
     metrics: Metrics
     fhir_servers: AllowList
     card_settings: CardSettings
+    clients: TrustedClients
+    replay: ReplayGuard
+    rates: Rates
     refused: Refusal | None = None
     enrolled: EnrolledState = NOTHING_ENROLLED
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
@@ -143,6 +149,9 @@ class House:
         """Close connections and the thread, then the audit trail, last because others may still record."""
         if self._fhir is not None:
             await self._fhir.close()
+        await self.clients.close()
+        await self.replay.close()
+        self.rates.close()
         self._thread.shutdown(wait=True)
         self._hasher.shutdown(wait=True)
         await self.trail.close()
