@@ -76,6 +76,35 @@ class Unavailable(Refused):
     """The server cannot answer safely now."""
 
 
+class Unauthenticated(Refused):
+    """Nobody we know, or no valid proof of it (RFC 6750, 3).
+
+    `category` is for our log and metrics, one of a small closed set of words without anything a caller
+    sent (``missing``, ``signature``, ``expired``); the answer says nothing of it.  `challenge` is the
+    value of ``WWW-Authenticate``.
+    """
+
+    def __init__(self, category: str, *, challenge: str = "Bearer") -> None:
+        super().__init__("authentication is required")
+        self.category = category
+        self.challenge = challenge
+
+
+class NotPermitted(Refused):
+    """The caller is known and may not do this."""
+
+    def __init__(self) -> None:
+        super().__init__("not permitted for this caller")
+
+
+class TooManyRequests(Refused):
+    """The caller has used up its rate; `seconds` until it is worth trying again."""
+
+    def __init__(self, seconds: int) -> None:
+        super().__init__("more requests than this caller's rate allows; try again later")
+        self.seconds = seconds
+
+
 _STATUS: Mapping[type[Refused], tuple[int, str]] = {
     # The second column is of http://hl7.org/fhir/issue-type.
     RequestMalformed: (400, "invalid"),
@@ -89,6 +118,9 @@ _STATUS: Mapping[type[Refused], tuple[int, str]] = {
     PatientMismatch: (422, "business-rule"),
     PatientUnclear: (422, "business-rule"),
     Unavailable: (503, "transient"),
+    Unauthenticated: (401, "login"),
+    NotPermitted: (403, "forbidden"),
+    TooManyRequests: (429, "throttled"),
 }
 _encode = msgspec.json.Encoder().encode
 
@@ -119,7 +151,11 @@ def answer_for(error: Exception) -> tuple[int, bytes, dict[str, str]]:
         return 500, outcome("exception", "an unexpected error; it has been logged under the request id"), {}
     status, code = _STATUS[type(refusal)]
     headers = {}
-    if isinstance(refusal, MethodWrong):
+    if isinstance(refusal, Unauthenticated):
+        headers["WWW-Authenticate"] = refusal.challenge
+    elif isinstance(refusal, TooManyRequests):
+        headers["Retry-After"] = str(refusal.seconds)
+    elif isinstance(refusal, MethodWrong):
         headers["Allow"] = refusal.allowed
     elif isinstance(refusal, Unavailable):
         headers["Retry-After"] = "1"

@@ -11,6 +11,7 @@ from typing import Any
 
 from starlette.types import Receive, Scope, Send
 
+from cds_server.auth.principal import Principal
 from cds_server.errors import ContentTypeWrong, MethodWrong, RequestMalformed
 
 JSON = b"application/json"
@@ -28,6 +29,12 @@ class Call:
         self.body = body
         self.headers: dict[bytes, bytes] = dict(scope["headers"])
         self.request_id: str = scope.get("cds.request_id", "")
+
+    @property
+    def principal(self) -> Principal:
+        """Who is calling, as `cds_server.auth.gate` found out; it lets nothing pass without one."""
+        caller: Principal = self.scope["cds.principal"]
+        return caller
 
     def take_body(self) -> bytes:
         """The body, which the call then holds no longer: a large one must not outlive its decoding."""

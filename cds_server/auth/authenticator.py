@@ -1,0 +1,44 @@
+"""What an authenticator is: the one hook through which each kind of caller is recognised.
+
+The gate (`cds_server.auth.gate`) asks all authenticators in turn; `cds_server.auth.callers` lists them.
+None of them decides what a caller may do (`cds_server.auth.permissions`).
+"""
+
+from typing import Protocol
+
+from starlette.types import Scope
+
+from cds_server.auth.principal import Principal
+
+BEARER = "bearer"
+
+
+class Authenticator(Protocol):
+    """Recognises one kind of credentials."""
+
+    async def authenticate(self, scope: Scope) -> Principal | None:
+        """The caller behind a request.
+
+        Args:
+            scope: the ASGI scope of an HTTP request (path, method, headers as sent).  The body is not
+                to be read here.
+
+        Returns: the caller, or `None` when the request carries no credentials of this kind (no such
+        cookie, no bearer token, or the token of an issuer that is not this authenticator's): then the
+        next one is asked.
+
+        Raises:
+            Unauthenticated: credentials of this kind, which do not hold.  Nobody else is asked.
+        """
+
+
+def bearer_token(scope: Scope) -> str | None:
+    """The token of ``Authorization: Bearer`` (RFC 6750, 2.1), or `None` without that header or scheme.
+
+    Several Authorization headers are nobody's way to say who they are: `None` as well.
+    """
+    found = [value for name, value in scope["headers"] if name == b"authorization"]
+    if len(found) != 1:
+        return None
+    scheme, _, token = found[0].decode("latin-1").partition(" ")
+    return token.strip() if scheme.lower() == BEARER else None
