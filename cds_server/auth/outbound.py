@@ -154,6 +154,16 @@ class Outbound:
             raise ServerUnreachable(f"http-{status}")
         return _object(body)
 
+    async def post_and_forget(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> None:
+        """Send a form whose answer has no content (token revocation, RFC 7009, 2.2).
+
+        Raises:
+            ServerUnreachable: no answer, or another status than 200.
+        """
+        status, _ = await self._exchange("POST", url, form=form, headers=headers)
+        if status != 200:
+            raise ServerUnreachable(f"http-{status}")
+
     async def _exchange(
         self,
         method: str,

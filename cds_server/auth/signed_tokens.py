@@ -120,12 +120,25 @@ async def verify(token: str, keys: RemoteKeys, algorithms: Collection[str]) -> S
     return SignedToken(header, _object(checked.payload))
 
 
+def unverified_issuer(token: str) -> str | None:
+    """The `iss` a token claims, for choosing who checks it and for nothing else; `None` if it has none."""
+    try:
+        _header(token)
+        issuer = _segment(token.split(".")[1]).get("iss")
+    except TokenInvalid:
+        return None
+    return issuer if isinstance(issuer, str) else None
+
+
 def _header(token: str) -> dict[str, Any]:
     if len(token) > LONGEST_TOKEN or token.count(".") != 2 or not token.isascii():
         raise TokenInvalid("malformed")
-    first = token.partition(".")[0]
+    return _segment(token.partition(".")[0])
+
+
+def _segment(text: str) -> dict[str, Any]:
     try:
-        raw = base64.b64decode(first + "=" * (-len(first) % 4), altchars=b"-_", validate=True)
+        raw = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         raise TokenInvalid("malformed") from None
     return _object(raw)
