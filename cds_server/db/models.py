@@ -1,4 +1,4 @@
-"""The schema, once, for SQLite and PostgreSQL.  Rows are only ever added: triggers refuse the rest.
+"""The schema, once, for SQLite and PostgreSQL.  Rows of `APPEND_ONLY` are only added: triggers refuse the rest.
 
 `payload` is the exact JSON of the record (text, not jsonb: a digest over it must hold); the columns
 beside it are what is searched by, cut to `writer.INDEXED_LENGTH`.  An index over random values costs a
@@ -144,3 +144,13 @@ class SmartSessionRow(Base):
     sealed: Mapped[str] = mapped_column(Text, comment="AES-GCM under the site key")
 
     __table_args__ = (Index("ix_smart_sessions_expires", "expires"),)
+
+
+class UsedTokenRow(Base):
+    """A client's token that was used; needed until it has expired, then deleted."""
+
+    __tablename__ = "used_tokens"
+    digest: Mapped[str] = mapped_column(Text, primary_key=True, comment="SHA-256 of issuer and jti")
+    expires: Mapped[int] = mapped_column(BigInteger, comment="seconds since 1970")
+
+    __table_args__ = (Index("ix_used_tokens_expires", "expires"),)

@@ -1,0 +1,241 @@
+"""The CDS clients a site trusts: the file that lists them, checked field by field when it is read.
+
+One ``[[client]]`` table per EHR (or per tenant of one issuer).  Reading it fetches nothing.  An example::
+
+    [[client]]
+    name = "main-ehr"
+    issuer = "https://ehr.hospital.example"
+    jku = "https://ehr.hospital.example/.well-known/jwks.json"
+    tenants = ["north"]
+    rate_per_minute = 12000
+"""
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+
+from cds_server.auth.jwks import FileKeys, KeySource, KeysUnavailable, RemoteKeys, check_key_url
+from cds_server.auth.principal import Role
+
+_CLIENT_ROLES = frozenset({Role.CDS_CLIENT, Role.CLINICIAN, Role.DATA_SCIENTIST, Role.AUDITOR, Role.OPERATOR})
+_LARGEST_FILE = 1_000_000
+
+
+class ClientsFileInvalid(Exception):
+    """The file of trusted clients does not hold.  `faults` name field and fix, one per line of the text."""
+
+    def __init__(self, path: Path, faults: list[str]) -> None:
+        super().__init__("\n".join([f"The file of trusted clients {path} does not hold:", *(f"  {f}" for f in faults)]))
+        self.faults = faults
+
+
+class ClientEntry(BaseModel):
+    """One client as the file describes it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    issuer: str = Field(min_length=1, max_length=255)
+    jku: str | None = None
+    jwks_file: Path | None = None
+    ca_file: Path | None = None
+    tenants: tuple[str, ...] = ()
+    rate_per_minute: int | None = Field(default=None, ge=1, le=10_000_000)
+    roles: frozenset[Role] = frozenset({Role.CDS_CLIENT})
+
+    @field_validator("issuer")
+    @classmethod
+    def _printable(cls, value: str) -> str:
+        if not value.isprintable() or value != value.strip():
+            raise ValueError("write it exactly as the client's tokens carry it in 'iss'")
+        return value
+
+    @field_validator("jku")
+    @classmethod
+    def _fetchable(cls, value: str | None) -> str | None:
+        if value is not None:
+            check_key_url(value)
+        return value
+
+    @field_validator("tenants")
+    @classmethod
+    def _tenants(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        if len(set(value)) != len(value) or not all(value):
+            raise ValueError("each tenant once, none empty")
+        return value
+
+    @field_validator("roles")
+    @classmethod
+    def _roles(cls, value: frozenset[Role]) -> frozenset[Role]:
+        if not value or not value <= _CLIENT_ROLES:
+            raise ValueError(f"at least one of {', '.join(sorted(_CLIENT_ROLES))}")
+        return value
+
+    @model_validator(mode="after")
+    def _keys_come_from_somewhere(self) -> Self:
+        if self.jku is None and self.jwks_file is None:
+            raise ValueError(
+                "jku or jwks_file: give the URL of the client's public keys, or a file of them when they were "
+                "exchanged by hand (both: the tokens may name the URL, the keys are read from the file)"
+            )
+        if self.ca_file is not None and (self.jku is None or self.jwks_file is not None):
+            raise ValueError("ca_file: is for fetching from jku; leave it out when the keys come from a file")
+        return self
+
+
+class _File(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    client: tuple[ClientEntry, ...] = Field(min_length=1)
+
+
+@dataclass(frozen=True, slots=True)
+class TrustedClient:
+    """A client with where its keys come from.  `rate` is in calls a minute, `None` for the site's default."""
+
+    name: str
+    issuer: str
+    jku: str | None
+    tenants: frozenset[str]
+    rate: int | None
+    roles: frozenset[Role]
+    keys: KeySource
+
+    def admits(self, tenant: str | None) -> bool:
+        """Whether a token with that `tenant` is this client's.
+
+        A tenant that is not listed is another hospital of the same vendor, so it is refused also where
+        no tenant is listed at all.
+        """
+        return tenant in self.tenants if self.tenants else tenant is None
+
+
+class TrustedClients:
+    """All clients of a site, found by their issuer and tenant."""
+
+    def __init__(self, clients: tuple[TrustedClient, ...]) -> None:
+        self.clients = clients
+        by_issuer: defaultdict[str, list[TrustedClient]] = defaultdict(list)
+        for client in clients:
+            by_issuer[client.issuer].append(client)
+        self._by_issuer: Mapping[str, list[TrustedClient]] = by_issuer
+
+    def knows(self, issuer: str) -> bool:
+        """Whether any client has that issuer."""
+        return issuer in self._by_issuer
+
+    def find(self, issuer: str, tenant: str | None) -> TrustedClient | None:
+        """The client of an issuer and a tenant."""
+        candidates = self._by_issuer.get(issuer, ())
+        return next((client for client in candidates if client.admits(tenant)), None)
+
+    def rate_of(self, issuer: str, tenant: str | None) -> int | None:
+        """The rate the file gives a client, in calls a minute."""
+        client = self.find(issuer, tenant)
+        return client.rate if client is not None else None
+
+
+def load_clients(path: Path) -> TrustedClients:
+    """Read and check the file of trusted clients; paths in it are relative to it.  Fetches nothing.
+
+    Raises:
+        ClientsFileInvalid: with everything that is wrong, each with its field and what to write.
+    """
+    entries = read_entries(path)
+    faults: list[str] = []
+    clients = []
+    for entry in entries:
+        try:
+            clients.append(_client(entry, path.parent))
+        except (KeysUnavailable, OSError) as fault:
+            faults.append(f"client {entry.name}: jwks_file: {fault}: give a readable JWK Set of public keys")
+    if faults:
+        raise ClientsFileInvalid(path, faults)
+    return TrustedClients(tuple(clients))
+
+
+def read_entries(path: Path) -> tuple[ClientEntry, ...]:
+    """The entries of the file, checked one by one and against each other; raises as `load_clients` does."""
+    try:
+        if path.stat().st_size > _LARGEST_FILE:
+            raise ClientsFileInvalid(path, [f"larger than {_LARGEST_FILE} bytes"])
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise ClientsFileInvalid(path, [f"cannot be read: {fault.strerror}"]) from None
+    except UnicodeDecodeError:
+        raise ClientsFileInvalid(path, ["write it in UTF-8"]) from None
+    except tomllib.TOMLDecodeError as fault:
+        raise ClientsFileInvalid(path, [f"not TOML: {fault}"]) from None
+    try:
+        entries = _File.model_validate(document).client
+    except ValidationError as error:
+        raise ClientsFileInvalid(path, [_fault(one, document) for one in error.errors()]) from None
+    faults = _together(entries, path.parent)
+    if faults:
+        raise ClientsFileInvalid(path, faults)
+    return entries
+
+
+def _client(entry: ClientEntry, directory: Path) -> TrustedClient:
+    keys: KeySource
+    if entry.jwks_file is not None:
+        keys = FileKeys(directory / entry.jwks_file)
+    else:
+        assert entry.jku is not None  # noqa: S101 checked by the entry
+        keys = RemoteKeys(entry.jku, ca_file=directory / entry.ca_file if entry.ca_file else None)
+    return TrustedClient(
+        name=entry.name,
+        issuer=entry.issuer,
+        jku=entry.jku,
+        tenants=frozenset(entry.tenants),
+        rate=entry.rate_per_minute,
+        roles=entry.roles,
+        keys=keys,
+    )
+
+
+def _together(entries: tuple[ClientEntry, ...], directory: Path) -> list[str]:
+    faults = []
+    names: set[str] = set()
+    held: dict[str, dict[str | None, str]] = {}
+    for entry in entries:
+        if entry.name in names:
+            faults.append(f"client {entry.name}: name: used twice; give each client its own")
+        names.add(entry.name)
+        mine = held.setdefault(entry.issuer, {})
+        for tenant in entry.tenants or (None,):
+            if tenant in mine:
+                what = f"tenant {tenant!r}" if tenant else "the issuer without a tenant"
+                faults.append(f"client {entry.name}: issuer: {what} is already client {mine[tenant]}'s")
+            mine.setdefault(tenant, entry.name)
+        if entry.ca_file is not None and not (directory / entry.ca_file).is_file():
+            faults.append(f"client {entry.name}: ca_file: {entry.ca_file} is not a file beside this one")
+    return faults
+
+
+def _fault(error: ErrorDetails, document: Mapping[str, Any]) -> str:
+    """A complaint with the client it is about, its field, and the fix where the type alone does not say it."""
+    location = [str(step) for step in error["loc"]]
+    where = "the file"
+    if len(location) > 1 and location[0] == "client" and location[1].isdigit():
+        number = int(location[1])
+        name = document["client"][number].get("name") if isinstance(document["client"][number], dict) else None
+        where = f"client {name}" if isinstance(name, str) and name.isprintable() else f"client number {number + 1}"
+        location = location[2:]
+    field = ".".join(location)
+    kind = error["type"]
+    fix = {
+        "missing": "required: add it" if field != "client" else "required: write at least one [[client]] table",
+        "extra_forbidden": f"not a field; known are {', '.join(ClientEntry.model_fields)}"
+        if where != "the file"
+        else "not a field; the file holds [[client]] tables",
+        "string_pattern_mismatch": "letters, digits, '.', '_', '-', at most 64, beginning with a letter or digit",
+        "too_short": "write at least one [[client]] table",
+    }.get(kind, error["msg"].removeprefix("Value error, "))
+    return f"{where}: {field}: {fix}" if field else f"{where}: {fix}"

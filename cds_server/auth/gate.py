@@ -1,0 +1,167 @@
+"""The gate all requests pass: from which address, by whom, how often, and whether they may.
+
+The one place that enforces `cds_server.auth.permissions`.  It stands before the body is read, and what it
+lets through carries its caller in the scope (``cds.principal``).  It checks no credentials itself: it asks
+the authenticators.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, replace
+
+import structlog
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cds_server.auth.addresses import Address, Networks, caller_address, holds
+from cds_server.auth.authenticator import Authenticator
+from cds_server.auth.permissions import ANYONE, METRICS_PATH, Permission, Table, may
+from cds_server.auth.principal import ANONYMOUS, Principal, Role
+from cds_server.auth.rates import Rates
+from cds_server.errors import MethodWrong, NotPermitted, PathUnknown, TooManyRequests, Unauthenticated
+
+_log = structlog.get_logger(__name__)
+
+NOBODY = replace(ANONYMOUS, roles=frozenset())
+"""The caller of a public path: nobody asked who it is."""
+ANONYMOUS_CLINICAL = replace(ANONYMOUS, roles=frozenset({Role.CDS_CLIENT, Role.CLINICIAN}))
+"""An unauthenticated caller from the network: may have charts assessed, and read nothing that is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedCaller:
+    """A caller that was turned away.
+
+    `category` is one word of ours (``expired``, ``missing``, ``address``, ``role``, ``rate``); `path` is
+    the row's, not the request's; `principal` is who it was, where that is proven.
+    """
+
+    category: str
+    method: str
+    path: str
+    request_id: str
+    address: Address | None
+    principal: Principal | None
+
+
+OnRefused = Callable[[RefusedCaller], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class GateRules:
+    """What a site has set.
+
+    Attributes:
+        anonymous: the caller of a request without credentials, `None` where they are required.
+        ask: whether authenticators are asked at all.
+        allowed: networks calls may come from; empty for all.
+        trusted_proxies: whose ``X-Forwarded-For`` is believed.
+        metrics_from: networks that may read the metrics without credentials.
+        rate_of: calls a minute of a caller, `None` for no limit.
+    """
+
+    anonymous: Principal | None
+    ask: bool
+    allowed: Networks
+    trusted_proxies: Networks
+    metrics_from: Networks
+    rate_of: Callable[[Principal], int | None]
+
+
+class Gate:
+    """An ASGI application in front of another one."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        rules: GateRules,
+        authenticators: Sequence[Authenticator],
+        rates: Rates,
+        on_refused: OnRefused,
+    ) -> None:
+        self._app = app
+        self._rules = rules
+        self._authenticators = tuple(authenticators)
+        self._rates = rates
+        self._on_refused = on_refused
+        self._table = Table()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        permission = self._row(scope)
+        address = caller_address(scope, self._rules.trusted_proxies) if self._knows_addresses else None
+        if self._rules.allowed and (address is None or not holds(self._rules.allowed, address)):
+            await self._refuse(scope, permission, address, None, "address")
+            raise NotPermitted
+        try:
+            principal = await self._caller(scope, permission, address)
+        except Unauthenticated as refusal:
+            await self._refuse(scope, permission, address, None, refusal.category)
+            raise
+        rate = self._rules.rate_of(principal)
+        if rate is not None and (seconds := self._rates.take(_name(principal), rate)):
+            await self._refuse(scope, permission, address, principal, "rate")
+            raise TooManyRequests(seconds)
+        if principal is not NOBODY and not may(principal.roles, permission):
+            await self._refuse(scope, permission, address, principal, "role")
+            raise NotPermitted
+        scope["cds.principal"] = principal
+        await self._app(scope, receive, send)
+
+    @property
+    def _knows_addresses(self) -> bool:
+        return bool(self._rules.allowed or self._rules.metrics_from)
+
+    def _row(self, scope: Scope) -> Permission:
+        rows = self._table.methods(scope["path"])
+        if rows is None:
+            raise PathUnknown("nothing here; start at /cds-services or /docs")
+        method = scope["method"]
+        row = rows.get("GET" if method == "HEAD" else method)
+        if row is None:
+            raise MethodWrong(", ".join(["GET, HEAD" if name == "GET" else name for name in rows]))
+        return row
+
+    async def _caller(self, scope: Scope, permission: Permission, address: Address | None) -> Principal:
+        """Who calls; `NOBODY` where it does not matter.  Raises: Unauthenticated."""
+        if permission.roles is ANYONE:
+            return NOBODY
+        rules = self._rules
+        if permission.path == METRICS_PATH and address is not None and holds(rules.metrics_from, address):
+            return NOBODY
+        if rules.ask:
+            for authenticator in self._authenticators:
+                principal = await authenticator.authenticate(scope)
+                if principal is not None:
+                    return principal
+            if any(name == b"authorization" for name, _ in scope["headers"]):
+                raise Unauthenticated("unrecognised")
+        if rules.anonymous is None:
+            raise Unauthenticated("missing")
+        return rules.anonymous
+
+    async def _refuse(
+        self,
+        scope: Scope,
+        permission: Permission,
+        address: Address | None,
+        principal: Principal | None,
+        category: str,
+    ) -> None:
+        await self._on_refused(
+            RefusedCaller(
+                category=category,
+                method=permission.method,
+                path=permission.path,
+                request_id=scope.get("cds.request_id", ""),
+                address=address,
+                principal=principal,
+            )
+        )
+
+
+def _name(principal: Principal) -> str:
+    """What tells callers apart; lengths keep ("a", "bc") and ("ab", "c") apart."""
+    parts = (principal.kind, principal.issuer, principal.id, principal.tenant or "")
+    return "".join([f"{len(part)}:{part}" for part in parts])
