@@ -120,14 +120,13 @@ async def verify(token: str, keys: RemoteKeys, algorithms: Collection[str]) -> S
     return SignedToken(header, _object(checked.payload))
 
 
-def unverified_issuer(token: str) -> str | None:
-    """The `iss` a token claims, for choosing who checks it and for nothing else; `None` if it has none."""
-    try:
-        _header(token)
-        issuer = _segment(token.split(".")[1]).get("iss")
-    except TokenInvalid:
-        return None
-    return issuer if isinstance(issuer, str) else None
+def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Header and claims as anybody may have written them, for choosing whose keys to ask and nothing else.
+
+    Raises:
+        TokenInvalid: not a signed token in compact form.
+    """
+    return _header(token), _segment(token.split(".")[1])
 
 
 def _header(token: str) -> dict[str, Any]:
