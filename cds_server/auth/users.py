@@ -111,7 +111,7 @@ class UserTokens:
         )
 
     async def _key_address(self) -> str:
-        """The provider's `jwks_uri`; its document must name our issuer (OpenID Connect Discovery 1.0, 4.3)."""
+        """The provider's `jwks_uri`; its document must name our issuer (OpenID Connect Discovery, 4.3)."""
         issuer = self._rules.issuer
         found = await self._outbound.get(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
         if found.get("issuer") != issuer:

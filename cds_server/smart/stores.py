@@ -179,6 +179,16 @@ class Stores:
         session = self._open("smart_sessions", key, row.sealed if row is not None else None, Session)
         return Found(key, session) if session is not None else None
 
+    async def by_digest(self, key: str) -> Session | None:
+        """A session as it is stored now; for a caller that has it already and waits for a change."""
+        async with self._transaction() as connection:
+            sealed = await connection.scalar(
+                select(SmartSessionRow.sealed).where(
+                    SmartSessionRow.session_digest == key, SmartSessionRow.expires > self._now()
+                )
+            )
+        return self._open("smart_sessions", key, sealed, Session)
+
     async def end_session(self, identity: str) -> None:
         """Remove a session; its id is worth nothing from then on."""
         async with self._transaction() as connection:
