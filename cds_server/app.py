@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
+from cds_server.auth.users import user_tokens
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
 from cds_server.db import migrate
@@ -34,6 +35,8 @@ from cds_server.monitoring import endpoints as monitoring
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
 from cds_server.settings import Settings
+from cds_server.smart import endpoints as smart
+from cds_server.smart.parts import smart_parts
 from cds_server.state import House, Knowledge
 from hooks.cards import CardSettings
 
@@ -103,7 +106,7 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         redoc_url=None,
     )
     app.state.house = house
-    app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house)]
+    app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house), *smart.routes(house)]
     app.include_router(simple_form.router(house))
     app.router.routes.append(documentation_route(app.openapi()))
     app.add_exception_handler(HTTPException, _to_the_boundary)
@@ -131,16 +134,19 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
     }
     keys = SiteKeys.open(settings.var_dir / "keys", **given)
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
+    cipher = Cipher(keys.cipher)
     return House(
         settings=settings,
         clock=clock,
         knowledge=knowledge,
         trail=trail,
         pseudonymiser=Pseudonymiser(keys.pseudonym),
-        feedback=FeedbackStore(trail, Cipher(keys.cipher), now=clock),
+        feedback=FeedbackStore(trail, cipher, now=clock),
         metrics=Metrics(),
         fhir_servers=settings.fhir_servers,
         card_settings=CardSettings(max_cards=settings.max_cards),
+        smart=smart_parts(settings, cipher, clock),
+        users=user_tokens(settings, clock),
     )
 
 

@@ -8,11 +8,13 @@ from datetime import datetime
 from typing import TypeVar
 
 from cds_server.audit import AuditTrail, digest
+from cds_server.auth.users import UserTokens
 from cds_server.clock import Clock
 from cds_server.feedback.store import FeedbackStore
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Pseudonymiser
 from cds_server.settings import Settings
+from cds_server.smart.parts import SmartParts
 from fhir_adapters.chart_builder import ChartBuilder
 from fhir_adapters.client import FhirClient, FhirLimits
 from fhir_adapters.origin import AllowList
@@ -80,6 +82,8 @@ class House:
     metrics: Metrics
     fhir_servers: AllowList
     card_settings: CardSettings
+    smart: SmartParts
+    users: UserTokens | None
     refused: Refusal | None = None
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))
@@ -117,6 +121,9 @@ class House:
         """Close connections and the thread, then the audit trail, last because others may still record."""
         if self._fhir is not None:
             await self._fhir.close()
+        await self.smart.close()
+        if self.users is not None:
+            await self.users.close()
         self._thread.shutdown(wait=True)
         self._hasher.shutdown(wait=True)
         await self.trail.close()

@@ -21,7 +21,9 @@ from cds_server.auth.outbound import Outbound, ServerUnreachable, check_address
 from cds_server.auth.principal import Principal
 from cds_server.auth.signed_tokens import SignedToken, TokenInvalid, unverified, verify
 from cds_server.auth.users_roles import RoleRules
+from cds_server.clock import Clock
 from cds_server.errors import Unauthenticated, Unavailable
+from cds_server.settings import Settings
 
 _log = structlog.get_logger(__name__)
 CHALLENGE = 'Bearer error="invalid_token"'
@@ -61,6 +63,10 @@ class UserTokens:
         self._outbound = outbound
         self._now = now
         self._keys = RemoteKeys(outbound, self._key_address, monotonic=monotonic)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._outbound.close()
 
     async def authenticate(self, scope: Scope) -> Principal | None:
         """See `cds_server.auth.authenticator.Authenticator`.
@@ -117,3 +123,21 @@ class UserTokens:
         if found.get("issuer") != issuer:
             raise ServerUnreachable("issuer-mismatch")
         return check_address(found.get("jwks_uri"), origin=issuer)
+
+
+def user_tokens(settings: Settings, clock: Clock) -> UserTokens | None:
+    """The authenticator of the site's identity provider, `None` when it has none.
+
+    Raises:
+        RolesInvalid: the table of roles does not hold.
+    """
+    if settings.oidc_issuer is None or settings.oidc_roles is None:
+        return None
+    rules = UserTokenRules(
+        issuer=settings.oidc_issuer,
+        audience=settings.oidc_audience or settings.base_url,
+        algorithms=frozenset(part.strip() for part in settings.oidc_algorithms.split(",")),
+        roles=RoleRules.load(settings.oidc_roles),
+        any_type=settings.oidc_any_token_type,
+    )
+    return UserTokens(rules, Outbound(ca_file=settings.oidc_ca_file), now=clock)

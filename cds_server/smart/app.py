@@ -125,7 +125,7 @@ def _granted(frame: Frame, session: Session) -> str:
 
 
 def _scope(scope: str) -> str:
-    """A scope in the second version's spelling: ``patient/*.read`` is ``patient/*.rs`` (SMART 2.2, scopes)."""
+    """A scope as SMART 2 spells it: ``patient/*.read`` is ``patient/*.rs``."""
     return f"{scope.removesuffix('.read')}.rs" if scope.endswith(".read") else scope
 
 

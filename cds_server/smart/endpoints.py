@@ -192,7 +192,9 @@ def _name(session: Session) -> str:
 
 
 def _redirect(address: str, *headers: tuple[bytes, bytes]) -> Answer:
-    return Answer(b"", status=303, media_type=_HTML, headers=((b"location", address.encode("ascii")), *headers))
+    return Answer(
+        b"", status=303, media_type=_HTML, headers=((b"location", address.encode("ascii")), *headers)
+    )
 
 
 def _html(

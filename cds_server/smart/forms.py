@@ -44,7 +44,10 @@ class FormEndpoint:
         if scope["method"] != "POST":
             raise MethodWrong("POST")
         call = Call(scope, b"")
-        if call.header(b"content-type").partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
+        if (
+            call.header(b"content-type").partition(";")[0].strip().lower()
+            != "application/x-www-form-urlencoded"
+        ):
             raise ContentTypeWrong("send application/x-www-form-urlencoded")
         body = await read_body(receive)
         if len(body) > _LARGEST:
@@ -53,7 +56,7 @@ class FormEndpoint:
 
 
 def from_own_page(call: Call, base_url: str) -> bool:
-    """Whether a request comes from a page of ours, as far as the browser says (``Origin``, ``Sec-Fetch-Site``)."""
+    """Whether a request comes from a page of ours, as far as the browser says."""
     site = call.header(b"sec-fetch-site")
     if site not in ("", "same-origin"):
         return False

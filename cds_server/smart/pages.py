@@ -67,7 +67,8 @@ def page(frame: Frame, content: str, *, title: str | None = None) -> bytes:
     return (
         f'<!DOCTYPE html>\n<html lang="{frame.language}">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f'<title>{escape(heading)}</title>\n<link rel="stylesheet" href="{escape(frame.prefix)}{STYLE_PATH}">\n'
+        f"<title>{escape(heading)}</title>\n"
+        f'<link rel="stylesheet" href="{escape(frame.prefix)}{STYLE_PATH}">\n'
         f'</head>\n<body>\n<header>\n<a class="skip" href="#content">{escape(words["skip"])}</a>\n'
         f"<p><strong>{escape(words['title'])}</strong></p>\n"
         f'<p><a href="{escape(frame.prefix)}/app/?lang={other}" lang="{other}" hreflang="{other}">'
@@ -107,7 +108,8 @@ def banner(frame: Frame, patient: Banner) -> str:
     sex = words.get(f"sex_{patient.sex}", words["sex_unknown"])
     born = f"{words['born'].format(date=patient.birth_date)} · " if patient.birth_date else ""
     return (
-        f'<section class="patient" aria-labelledby="patient"><h2 id="patient">{escape(words["patient"])}</h2>\n'
+        '<section class="patient" aria-labelledby="patient">\n'
+        f'<h2 id="patient">{escape(words["patient"])}</h2>\n'
         f'<p class="name">{escape(patient.name or words["patient_unknown"])}</p>\n'
         f"<p>{escape(born + sex)}</p></section>\n"
     )

@@ -234,7 +234,7 @@ class Smart:
             await self.stores.end_refresh(digest, renewed)
 
     async def logout(self, identity: str, session: Session) -> None:
-        """End a session here at once, and tell the EHR that its tokens are no longer needed, if it listens."""
+        """End a session here at once, then tell the EHR that its tokens are no longer needed."""
         await self.stores.end_session(identity)
         ehr = self.ehrs.by_name(session.ehr)
         if ehr is None:
@@ -254,9 +254,7 @@ class Smart:
             _log.warning("smart.ehr_unusable", ehr=ehr.name, failure=str(fault))
             raise LaunchRefused("ehr-unusable", "unreachable") from None
 
-    async def _trade(
-        self, ehr: Ehr, configuration: LaunchConfiguration, code: str, launch: Launch
-    ) -> Tokens:
+    async def _trade(self, ehr: Ehr, configuration: LaunchConfiguration, code: str, launch: Launch) -> Tokens:
         try:
             return await self._grants.by_code(
                 ehr,
