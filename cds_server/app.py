@@ -19,6 +19,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
+from cds_server.auth.callers import gate_options
+from cds_server.auth.clients import TrustedClients, load_clients
+from cds_server.auth.gate import Gate
+from cds_server.auth.rates import Rates
+from cds_server.auth.replay import ReplayGuard
 from cds_server.auth.users import user_tokens
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
@@ -34,7 +39,8 @@ from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBo
 from cds_server.monitoring import endpoints as monitoring
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
-from cds_server.settings import Settings
+from cds_server.security_headers import SecurityHeaders
+from cds_server.settings import Settings, split
 from cds_server.smart import endpoints as smart
 from cds_server.smart.parts import smart_parts
 from cds_server.state import House, Knowledge
@@ -71,8 +77,8 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
             the settings name a model bundle (or none), its engine gives way to that one's.
         clock: the one source of the time.
 
-    Raises what loading raises: data files, keys, model bundle and settings are checked here, not at the
-    first call.
+    Raises what loading raises: data files, keys, trusted clients, model bundle and settings are checked
+    here, not at the first call.
     """
     source = BundleSource.of(settings)
     seen = source.fingerprint()
@@ -118,11 +124,16 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
     }
     cors: dict[str, Any] = {"origins": settings.allowed_origins, "local": settings.local_origins_allowed}
     hook_router = Router(cds_hooks.routes(house), redirect_slashes=False)
-    app.hook_calls = RequestBoundary(Cors(BodyLimit(hook_router, **limit), **cors))
+    safe = SecurityHeaders(
+        https=settings.base_url.startswith("https://"), frame_ancestors=split(settings.frame_ancestors)
+    )
+    gate = gate_options(house)
+    app.hook_calls = RequestBoundary(Cors(Gate(BodyLimit(hook_router, **limit), **gate), **cors), safe=safe)
     # Added last is outermost.
     app.add_middleware(BodyLimit, **limit)
+    app.add_middleware(Gate, **gate)
     app.add_middleware(Cors, **cors)
-    app.add_middleware(RequestBoundary)
+    app.add_middleware(RequestBoundary, safe=safe)
     return app
 
 
@@ -135,6 +146,7 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
     keys = SiteKeys.open(settings.var_dir / "keys", **given)
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
     cipher = Cipher(keys.cipher)
+    metrics = Metrics()
     return House(
         settings=settings,
         clock=clock,
@@ -142,9 +154,14 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
         trail=trail,
         pseudonymiser=Pseudonymiser(keys.pseudonym),
         feedback=FeedbackStore(trail, cipher, now=clock),
-        metrics=Metrics(),
+        metrics=metrics,
         fhir_servers=settings.fhir_servers,
         card_settings=CardSettings(max_cards=settings.max_cards),
+        clients=load_clients(settings.trusted_clients) if settings.trusted_clients else TrustedClients(),
+        replay=ReplayGuard(
+            settings.database_url, now=lambda: clock().timestamp(), on_unshared=metrics.replay_unshared.inc
+        ),
+        rates=Rates(settings.var_dir / "rates"),
         smart=smart_parts(settings, cipher, clock),
         users=user_tokens(settings, clock),
     )

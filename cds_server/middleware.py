@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cds_server.errors import BodyTooLarge, BodyTooSlow, answer_for, refusal_for
 from cds_server.http import FHIR_JSON, Answer, send_answer
+from cds_server.security_headers import SecurityHeaders
 
 _log = structlog.get_logger(__name__)
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{8,64}\Z")
@@ -22,14 +23,6 @@ _LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})
 _METHODS = b"GET, POST, HEAD, OPTIONS"
 _REQUEST_HEADERS = b"authorization, content-type, accept, accept-language, x-request-id"
 _EXPOSED = b"X-Request-Id, Retry-After, Location"
-
-_SECURITY: tuple[tuple[bytes, bytes], ...] = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
-    # No answer loads anything, the documentation page included.
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-)
 
 
 class RequestBoundary:
@@ -39,8 +32,9 @@ class RequestBoundary:
     with the id and the error's type and place, never with its text, which could quote a record.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, *, safe: SecurityHeaders) -> None:
         self._app = app
+        self._safe = safe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -55,8 +49,9 @@ class RequestBoundary:
             if message["type"] == "http.response.start":
                 started = True
                 headers = message["headers"] = list(message.get("headers", ()))
+                safe = self._safe.of(headers)
                 headers.append((b"x-request-id", request_id))
-                headers.extend(_SECURITY)
+                headers.extend(safe)
             await send(message)
 
         try:

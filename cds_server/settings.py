@@ -6,9 +6,9 @@ the start with a message that says what to do.  Nothing here reads a file other 
 """
 
 import os
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -18,6 +18,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from cds_server.auth.addresses import is_loopback, parse_networks
 from cds_server.auth.outbound import AddressRefused, check_address
 from cds_server.auth.signed_tokens import ALGORITHMS
 from fhir_adapters.origin import AllowList, ServerNotAllowed
@@ -75,12 +76,55 @@ class Settings(BaseSettings):
     fhir_ca_file: Path | None = Field(
         default=None, description="PEM file with the CAs of the FHIR servers' certificates."
     )
-    client_auth: Literal["required", "optional", "off"] = Field(
-        default="off",
+    client_auth: Literal["required", "optional", "off"] | None = Field(
+        default=None,
         description=(
-            "Whether CDS clients must authenticate by JWT. This version does not check JWTs, so only 'off' "
-            "starts; see CDS_ALLOW_UNAUTHENTICATED."
+            "Whether callers must authenticate: 'required' (the default beyond loopback), 'optional' (a "
+            "token that is sent must hold), 'off' (the default on loopback). See docs/authentication.md."
         ),
+    )
+    trusted_clients: Path | None = Field(
+        default=None,
+        description="TOML file of the CDS clients (EHRs) whose tokens are accepted; docs/authentication.md.",
+    )
+    client_algorithms: str = Field(
+        default="",
+        description="Comma-separated signature algorithms beside ES384 and RS384: ES256, RS256.",
+    )
+    client_token_seconds: int = Field(
+        default=300,
+        ge=30,
+        le=3600,
+        description="Longest validity of a client's token, from iat to exp, in seconds.",
+    )
+    client_rate: int = Field(
+        default=6000,
+        ge=1,
+        le=10_000_000,
+        description="Calls a minute of one CDS client, unless the file of trusted clients says otherwise.",
+    )
+    user_rate: int = Field(default=100, ge=1, le=10_000_000, description="Calls a minute of one person.")
+    ip_allowlist: str = Field(
+        default="",
+        description="Comma-separated addresses and networks (CIDR) that may call; default: all.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description=(
+            "Comma-separated addresses and networks of the proxies in front, whose X-Forwarded-For is "
+            "believed; default: none."
+        ),
+    )
+    metrics_from: str = Field(
+        default="",
+        description=(
+            "Comma-separated addresses and networks that may read /metrics without a token where callers "
+            "must authenticate."
+        ),
+    )
+    frame_ancestors: str = Field(
+        default="",
+        description="Comma-separated origins (EHRs) that may show the pages inside their own window.",
     )
     allow_unauthenticated: bool = Field(
         default=False,
@@ -241,10 +285,23 @@ class Settings(BaseSettings):
             raise ValueError(str(fault)) from None
         return value
 
-    @field_validator("cors_origins")
+    @field_validator("client_algorithms")
+    @classmethod
+    def _asymmetric(cls, value: str) -> str:
+        if not set(split(value)) <= {"ES256", "RS256", "ES384", "RS384"}:
+            raise ValueError("ES256 and RS256 can be added to ES384 and RS384; nothing else is accepted")
+        return value
+
+    @field_validator("ip_allowlist", "trusted_proxies", "metrics_from")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        parse_networks(value)
+        return value
+
+    @field_validator("cors_origins", "frame_ancestors")
     @classmethod
     def _origins(cls, value: str) -> str:
-        for origin in _split(value):
+        for origin in split(value):
             scheme, _, rest = origin.partition("://")
             if scheme not in ("http", "https") or not rest or any(c in rest for c in "/?#@ *"):
                 raise ValueError("an origin looks like https://ehr.hospital.example, without path or '*'")
@@ -266,43 +323,73 @@ class Settings(BaseSettings):
             )
         if self.oidc_issuer is not None and self.oidc_audience is None and self.public_base_url is None:
             raise ValueError("CDS_OIDC_ISSUER needs CDS_OIDC_AUDIENCE (or CDS_PUBLIC_BASE_URL)")
-        unknown = set(_split(self.oidc_algorithms)) - ALGORITHMS
-        if unknown or not _split(self.oidc_algorithms):
+        unknown = set(split(self.oidc_algorithms)) - ALGORITHMS
+        if unknown or not split(self.oidc_algorithms):
             raise ValueError(f"CDS_OIDC_ALGORITHMS must be of {', '.join(sorted(ALGORITHMS))}")
         return self
 
     @model_validator(mode="after")
     def _safe_together(self) -> Self:
-        if self.client_auth != "off":
-            raise ValueError(
-                f"CDS_CLIENT_AUTH={self.client_auth}: this version does not check client JWTs yet; it "
-                "would only look protected. Use CDS_CLIENT_AUTH=off on loopback or behind a proxy that "
-                "authenticates."
-            )
-        if not self.on_loopback and not (
-            "client_auth" in self.model_fields_set and self.allow_unauthenticated
-        ):
-            raise ValueError(
-                f"CDS_HOST={self.host} can be reached from the network and callers are not authenticated. "
-                "Listen on 127.0.0.1, or, if something in front authenticates callers, say so with "
-                "CDS_CLIENT_AUTH=off and CDS_ALLOW_UNAUTHENTICATED=true."
-            )
-        if not self.on_loopback and "*" in _split(self.fhir_server_allowlist):
+        self._authentication_is_safe()
+        if not self.on_loopback and "*" in split(self.fhir_server_allowlist):
             raise ValueError("CDS_FHIR_SERVER_ALLOWLIST=* is allowed only on loopback: list the FHIR servers")
         if not self.database_url:
             path = self.var_dir / "cds.db"
             object.__setattr__(self, "database_url", f"sqlite+aiosqlite:///{path}")
         return self
 
+    def _authentication_is_safe(self) -> None:
+        mode = self.authentication
+        where = f"CDS_HOST={self.host}"
+        otherwise = (
+            "Or listen on 127.0.0.1; or, if something in front authenticates callers, say so with "
+            "CDS_CLIENT_AUTH=off and CDS_ALLOW_UNAUTHENTICATED=true."
+        )
+        if mode == "off" and self.trusted_clients is not None and self.client_auth is None:
+            raise ValueError(
+                f"CDS_TRUSTED_CLIENTS is set, but on loopback ({where}) nobody has to authenticate by "
+                "default: say CDS_CLIENT_AUTH=required (or optional, or off)."
+            )
+        if mode != "required" and not self.on_loopback and not self.allow_unauthenticated:
+            raise ValueError(
+                f"{where} can be reached from the network and CDS_CLIENT_AUTH={mode} lets in callers who "
+                f"are not authenticated. Say CDS_CLIENT_AUTH=required. {otherwise}"
+            )
+        if mode == "off":
+            return
+        missing = [
+            f"{name} ({what})"
+            for name, what, value in (
+                (
+                    "CDS_TRUSTED_CLIENTS",
+                    "the file of the EHRs whose tokens are accepted",
+                    self.trusted_clients,
+                ),
+                ("CDS_PUBLIC_BASE_URL", "how they address this server", self.public_base_url),
+            )
+            if value is None
+        ]
+        if missing:
+            raise ValueError(
+                f"CDS_CLIENT_AUTH={mode} ({where}) checks the tokens of CDS clients and needs "
+                f"{' and '.join(missing)}; see docs/authentication.md. {otherwise}"
+            )
+        base = urlsplit(self.public_base_url or "")
+        if base.scheme != "https" and not is_loopback(base.hostname or ""):
+            raise ValueError(
+                "CDS_PUBLIC_BASE_URL must begin with https:// where callers authenticate: over http their "
+                "tokens and their patients' data could be read on the way."
+            )
+
+    @property
+    def authentication(self) -> Literal["required", "optional", "off"]:
+        """`client_auth`, or its default for where the server listens."""
+        return self.client_auth or ("off" if self.on_loopback else "required")
+
     @property
     def on_loopback(self) -> bool:
         """Whether only this machine can reach the server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ip_address(self.host).is_loopback
-        except ValueError:
-            return False
+        return is_loopback(self.host)
 
     @property
     def fhir_servers(self) -> AllowList:
@@ -313,7 +400,7 @@ class Settings(BaseSettings):
     def allowed_origins(self) -> frozenset[str]:
         """Origins of browser clients, spelled out."""
         if self.cors_origins:
-            return frozenset(_split(self.cors_origins))
+            return frozenset(split(self.cors_origins))
         return frozenset({SANDBOX_ORIGIN}) if self.on_loopback else frozenset()
 
     @property
@@ -334,5 +421,6 @@ class Settings(BaseSettings):
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
 
-def _split(text: str) -> list[str]:
+def split(text: str) -> list[str]:
+    """The parts of a comma-separated setting."""
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -8,6 +8,9 @@ from datetime import datetime
 from typing import TypeVar
 
 from cds_server.audit import AuditTrail, digest
+from cds_server.auth.clients import TrustedClients
+from cds_server.auth.rates import Rates
+from cds_server.auth.replay import ReplayGuard
 from cds_server.auth.users import UserTokens
 from cds_server.clock import Clock
 from cds_server.feedback.store import FeedbackStore
@@ -84,6 +87,9 @@ class House:
     card_settings: CardSettings
     smart: SmartParts
     users: UserTokens | None
+    clients: TrustedClients
+    replay: ReplayGuard
+    rates: Rates
     refused: Refusal | None = None
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))
@@ -124,6 +130,9 @@ class House:
         await self.smart.close()
         if self.users is not None:
             await self.users.close()
+        await self.clients.close()
+        await self.replay.close()
+        self.rates.close()
         self._thread.shutdown(wait=True)
         self._hasher.shutdown(wait=True)
         await self.trail.close()

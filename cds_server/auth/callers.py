@@ -1,12 +1,93 @@
-"""Which authenticators there are: one list, in the order in which they are asked."""
+"""Who may call this server, put together from its settings: authenticators, limits, and what is noted.
 
+The one list of authenticators is here, in the order in which they are asked.
+"""
+
+from typing import Any
+
+import structlog
+
+from cds_server.auth.addresses import parse_networks
 from cds_server.auth.authenticator import Authenticator
+from cds_server.auth.client_tokens import ClientTokens
+from cds_server.auth.gate import ANONYMOUS_CLINICAL, GateRules, OnRefused, RefusedCaller
+from cds_server.auth.principal import ANONYMOUS, Principal
+from cds_server.settings import split
 from cds_server.state import House
+
+_log = structlog.get_logger(__name__)
 
 
 def authenticators(house: House) -> list[Authenticator]:
     """Those of this server's settings; the first that recognises a request's credentials decides."""
+    settings = house.settings
     found: list[Authenticator] = [house.smart.caller]
     if house.users is not None:
         found.append(house.users)
+    if settings.authentication != "off":
+        found.append(
+            ClientTokens(
+                house.clients,
+                base_url=settings.base_url,
+                algorithms=split(settings.client_algorithms),
+                lifetime=settings.client_token_seconds,
+                replay=house.replay,
+                clock=house.clock,
+            )
+        )
     return found
+
+
+def gate_options(house: House) -> dict[str, Any]:
+    """The arguments of `Gate` for this server."""
+    settings = house.settings
+    if settings.authentication == "off" and settings.on_loopback and settings.base_url.startswith("https://"):
+        _log.warning(
+            "auth.open", advice="callers come through a proxy and are not authenticated: CDS_CLIENT_AUTH"
+        )
+    return {
+        "rules": GateRules(
+            anonymous=_anonymous(house),
+            strict=settings.authentication != "off",
+            allowed=parse_networks(settings.ip_allowlist),
+            trusted_proxies=parse_networks(settings.trusted_proxies),
+            metrics_from=parse_networks(settings.metrics_from),
+            rate_of=lambda principal: _rate(house, principal),
+        ),
+        "authenticators": authenticators(house),
+        "rates": house.rates,
+        "on_refused": refusals_noted(house),
+    }
+
+
+def refusals_noted(house: House) -> OnRefused:
+    """What happens when a caller is turned away: counted and logged, with nothing that names anybody.
+
+    The audit trail is to be told here as well: `RefusedCaller` says who it was, where that is proven.
+    """
+
+    async def note(refused: RefusedCaller) -> None:
+        house.metrics.callers_refused.labels(refused.category).inc()
+        _log.warning(
+            "auth.refused",
+            category=refused.category,
+            method=refused.method,
+            path=refused.path,
+            request_id=refused.request_id,
+        )
+
+    return note
+
+
+def _anonymous(house: House) -> Principal | None:
+    settings = house.settings
+    if settings.authentication == "required":
+        return None
+    return ANONYMOUS if settings.on_loopback else ANONYMOUS_CLINICAL
+
+
+def _rate(house: House, principal: Principal) -> int | None:
+    """Calls a minute; nobody who is not told apart from others is counted."""
+    if principal.kind == "client":
+        return house.clients.rate_of(principal.issuer, principal.tenant) or house.settings.client_rate
+    return house.settings.user_rate if principal.kind == "user" else None

@@ -14,13 +14,16 @@ import tomllib
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from cds_server.auth.jwks import FileKeys, KeySource, KeysUnavailable, RemoteKeys, check_key_url
+from cds_server.auth.jwks import KeySource, RemoteKeys
+from cds_server.auth.key_files import FileKeys
+from cds_server.auth.outbound import AddressRefused, Outbound, ServerUnreachable, check_address
 from cds_server.auth.principal import Role
 
 _CLIENT_ROLES = frozenset({Role.CDS_CLIENT, Role.CLINICIAN, Role.DATA_SCIENTIST, Role.AUDITOR, Role.OPERATOR})
@@ -31,7 +34,9 @@ class ClientsFileInvalid(Exception):
     """The file of trusted clients does not hold.  `faults` name field and fix, one per line of the text."""
 
     def __init__(self, path: Path, faults: list[str]) -> None:
-        super().__init__("\n".join([f"The file of trusted clients {path} does not hold:", *(f"  {f}" for f in faults)]))
+        super().__init__(
+            "\n".join([f"The file of trusted clients {path} does not hold:", *(f"  {f}" for f in faults)])
+        )
         self.faults = faults
 
 
@@ -60,7 +65,10 @@ class ClientEntry(BaseModel):
     @classmethod
     def _fetchable(cls, value: str | None) -> str | None:
         if value is not None:
-            check_key_url(value)
+            try:
+                check_address(value, origin=value)
+            except AddressRefused as fault:
+                raise ValueError(f"{fault}: write a URL such as https://ehr.example/jwks.json") from None
         return value
 
     @field_validator("tenants")
@@ -81,8 +89,8 @@ class ClientEntry(BaseModel):
     def _keys_come_from_somewhere(self) -> Self:
         if self.jku is None and self.jwks_file is None:
             raise ValueError(
-                "jku or jwks_file: give the URL of the client's public keys, or a file of them when they were "
-                "exchanged by hand (both: the tokens may name the URL, the keys are read from the file)"
+                "jku or jwks_file: give the URL of the client's public keys, or a file of them when they "
+                "were exchanged by hand (both: the tokens may name the URL, the keys are read from the file)"
             )
         if self.ca_file is not None and (self.jku is None or self.jwks_file is not None):
             raise ValueError("ca_file: is for fetching from jku; leave it out when the keys come from a file")
@@ -107,20 +115,21 @@ class TrustedClient:
     roles: frozenset[Role]
     keys: KeySource
 
-    def admits(self, tenant: str | None) -> bool:
-        """Whether a token with that `tenant` is this client's.
+    def admits(self, tenant: object) -> bool:
+        """Whether a token with that `tenant` claim is this client's.
 
         A tenant that is not listed is another hospital of the same vendor, so it is refused also where
         no tenant is listed at all.
         """
-        return tenant in self.tenants if self.tenants else tenant is None
+        return isinstance(tenant, str) and tenant in self.tenants if self.tenants else tenant is None
 
 
 class TrustedClients:
     """All clients of a site, found by their issuer and tenant."""
 
-    def __init__(self, clients: tuple[TrustedClient, ...]) -> None:
+    def __init__(self, clients: tuple[TrustedClient, ...] = (), outbounds: tuple[Outbound, ...] = ()) -> None:
         self.clients = clients
+        self._outbounds = outbounds
         by_issuer: defaultdict[str, list[TrustedClient]] = defaultdict(list)
         for client in clients:
             by_issuer[client.issuer].append(client)
@@ -130,7 +139,7 @@ class TrustedClients:
         """Whether any client has that issuer."""
         return issuer in self._by_issuer
 
-    def find(self, issuer: str, tenant: str | None) -> TrustedClient | None:
+    def find(self, issuer: str, tenant: object) -> TrustedClient | None:
         """The client of an issuer and a tenant."""
         candidates = self._by_issuer.get(issuer, ())
         return next((client for client in candidates if client.admits(tenant)), None)
@@ -139,6 +148,11 @@ class TrustedClients:
         """The rate the file gives a client, in calls a minute."""
         client = self.find(issuer, tenant)
         return client.rate if client is not None else None
+
+    async def close(self) -> None:
+        """Close the connections keys were fetched over."""
+        for outbound in self._outbounds:
+            await outbound.close()
 
 
 def load_clients(path: Path) -> TrustedClients:
@@ -150,14 +164,15 @@ def load_clients(path: Path) -> TrustedClients:
     entries = read_entries(path)
     faults: list[str] = []
     clients = []
+    outbounds: dict[Path | None, Outbound] = {}
     for entry in entries:
         try:
-            clients.append(_client(entry, path.parent))
-        except (KeysUnavailable, OSError) as fault:
+            clients.append(_client(entry, path.parent, outbounds))
+        except ServerUnreachable as fault:
             faults.append(f"client {entry.name}: jwks_file: {fault}: give a readable JWK Set of public keys")
     if faults:
         raise ClientsFileInvalid(path, faults)
-    return TrustedClients(tuple(clients))
+    return TrustedClients(tuple(clients), tuple(outbounds.values()))
 
 
 def read_entries(path: Path) -> tuple[ClientEntry, ...]:
@@ -182,13 +197,14 @@ def read_entries(path: Path) -> tuple[ClientEntry, ...]:
     return entries
 
 
-def _client(entry: ClientEntry, directory: Path) -> TrustedClient:
+def _client(entry: ClientEntry, directory: Path, outbounds: dict[Path | None, Outbound]) -> TrustedClient:
     keys: KeySource
     if entry.jwks_file is not None:
         keys = FileKeys(directory / entry.jwks_file)
     else:
-        assert entry.jku is not None  # noqa: S101 checked by the entry
-        keys = RemoteKeys(entry.jku, ca_file=directory / entry.ca_file if entry.ca_file else None)
+        authorities = directory / entry.ca_file if entry.ca_file else None
+        outbound = outbounds.setdefault(authorities, Outbound(ca_file=authorities))
+        keys = RemoteKeys(outbound, partial(_at, entry.jku or ""))
     return TrustedClient(
         name=entry.name,
         issuer=entry.issuer,
@@ -198,6 +214,10 @@ def _client(entry: ClientEntry, directory: Path) -> TrustedClient:
         roles=entry.roles,
         keys=keys,
     )
+
+
+async def _at(url: str) -> str:
+    return url
 
 
 def _together(entries: tuple[ClientEntry, ...], directory: Path) -> list[str]:
@@ -220,22 +240,30 @@ def _together(entries: tuple[ClientEntry, ...], directory: Path) -> list[str]:
 
 
 def _fault(error: ErrorDetails, document: Mapping[str, Any]) -> str:
-    """A complaint with the client it is about, its field, and the fix where the type alone does not say it."""
+    """A complaint: the client it is about, its field, and the fix where the type alone does not say it."""
     location = [str(step) for step in error["loc"]]
     where = "the file"
     if len(location) > 1 and location[0] == "client" and location[1].isdigit():
         number = int(location[1])
-        name = document["client"][number].get("name") if isinstance(document["client"][number], dict) else None
-        where = f"client {name}" if isinstance(name, str) and name.isprintable() else f"client number {number + 1}"
+        name = (
+            document["client"][number].get("name") if isinstance(document["client"][number], dict) else None
+        )
+        where = (
+            f"client {name}"
+            if isinstance(name, str) and name.isprintable()
+            else f"client number {number + 1}"
+        )
         location = location[2:]
     field = ".".join(location)
     kind = error["type"]
     fix = {
-        "missing": "required: add it" if field != "client" else "required: write at least one [[client]] table",
+        "missing": "required: add it"
+        if field != "client"
+        else "required: write at least one [[client]] table",
         "extra_forbidden": f"not a field; known are {', '.join(ClientEntry.model_fields)}"
         if where != "the file"
         else "not a field; the file holds [[client]] tables",
-        "string_pattern_mismatch": "letters, digits, '.', '_', '-', at most 64, beginning with a letter or digit",
+        "string_pattern_mismatch": "letters, digits, '.', '_', '-'; at most 64, the first a letter or digit",
         "too_short": "write at least one [[client]] table",
     }.get(kind, error["msg"].removeprefix("Value error, "))
     return f"{where}: {field}: {fix}" if field else f"{where}: {fix}"

@@ -51,7 +51,7 @@ class GateRules:
 
     Attributes:
         anonymous: the caller of a request without credentials, `None` where they are required.
-        ask: whether authenticators are asked at all.
+        strict: whether an Authorization header that no authenticator recognises is refused.
         allowed: networks calls may come from; empty for all.
         trusted_proxies: whose ``X-Forwarded-For`` is believed.
         metrics_from: networks that may read the metrics without credentials.
@@ -59,7 +59,7 @@ class GateRules:
     """
 
     anonymous: Principal | None
-    ask: bool
+    strict: bool
     allowed: Networks
     trusted_proxies: Networks
     metrics_from: Networks
@@ -130,13 +130,12 @@ class Gate:
         rules = self._rules
         if permission.path == METRICS_PATH and address is not None and holds(rules.metrics_from, address):
             return NOBODY
-        if rules.ask:
-            for authenticator in self._authenticators:
-                principal = await authenticator.authenticate(scope)
-                if principal is not None:
-                    return principal
-            if any(name == b"authorization" for name, _ in scope["headers"]):
-                raise Unauthenticated("unrecognised")
+        for authenticator in self._authenticators:
+            principal = await authenticator.authenticate(scope)
+            if principal is not None:
+                return principal
+        if rules.strict and any(name == b"authorization" for name, _ in scope["headers"]):
+            raise Unauthenticated("unrecognised")
         if rules.anonymous is None:
             raise Unauthenticated("missing")
         return rules.anonymous

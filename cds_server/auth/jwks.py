@@ -10,8 +10,9 @@ import asyncio
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
+import structlog
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, RSAKey
 
@@ -25,6 +26,7 @@ UNKNOWN_KEY_PAUSE = 30.0
 """Least time between two fetches that an unknown key id caused."""
 FAILURE_PAUSE = 5.0
 """Least time between two tries of an issuer that does not answer."""
+_log = structlog.get_logger(__name__)
 _MOST_KEYS = 100
 _LEAST_RSA_BITS = 2048  # NIST SP 800-131A
 
@@ -36,6 +38,24 @@ PublicKey = ECKey | RSAKey
 
 class KeyUnknown(Exception):
     """The issuer has no such key for that algorithm."""
+
+
+class KeySource(Protocol):
+    """Where the keys of one issuer come from."""
+
+    async def key(self, kid: str | None, algorithm: str) -> PublicKey:
+        """The key for a token's header.
+
+        Raises:
+            KeyUnknown: there is none, or (without a `kid`) not exactly one.
+            ServerUnreachable: no keys are at hand and the issuer gives none.
+        """
+
+
+def only_one(keys: list[PublicKey], kid: str | None, algorithm: str) -> PublicKey | None:
+    """The key of that id for that algorithm, `None` when there is none or more than one."""
+    matching = [key for key in keys if fits(key, algorithm) and (kid is None or key.get("kid") == kid)]
+    return matching[0] if len(matching) == 1 else None
 
 
 def fits(key: PublicKey, algorithm: str) -> bool:
@@ -52,7 +72,7 @@ def public_keys(document: dict[str, Any]) -> list[PublicKey]:
     """The verification keys of a JWK set (RFC 7517); entries of other kinds or uses are passed over.
 
     Symmetric keys, keys that are not for signatures, RSA keys under 2048 bits and malformed entries are
-    not keys here.
+    not keys here, nor is one that is published with its private half: whoever reads the set could sign.
 
     Raises:
         ServerUnreachable: not a JWK set at all.
@@ -67,12 +87,14 @@ def public_keys(document: dict[str, Any]) -> list[PublicKey]:
         operations = entry.get("key_ops")
         if operations is not None and not (isinstance(operations, list) and "verify" in operations):
             continue
-        public = {name: value for name, value in entry.items() if name not in _PRIVATE}
+        if not _PRIVATE.isdisjoint(entry):
+            _log.warning("auth.private_key_published")
+            continue
         try:
-            if public.get("kty") == "EC":
-                found.append(ECKey.import_key(public))
-            elif public.get("kty") == "RSA":
-                key = RSAKey.import_key(public)
+            if entry.get("kty") == "EC":
+                found.append(ECKey.import_key(entry))
+            elif entry.get("kty") == "RSA":
+                key = RSAKey.import_key(entry)
                 if key.public_key.key_size >= _LEAST_RSA_BITS:
                     found.append(key)
         except (JoseError, ValueError, TypeError, KeyError):
@@ -114,19 +136,13 @@ class RemoteKeys:
             ServerUnreachable: no keys are at hand and the issuer gives none.
         """
         await self._renew(FRESH_SECONDS)
-        found = self._find(kid, algorithm)
+        found = only_one(self._keys, kid, algorithm)
         if found is None:
             await self._renew(UNKNOWN_KEY_PAUSE)
-            found = self._find(kid, algorithm)
+            found = only_one(self._keys, kid, algorithm)
         if found is None:
             raise KeyUnknown("no such key")
         return found
-
-    def _find(self, kid: str | None, algorithm: str) -> PublicKey | None:
-        matching = [
-            key for key in self._keys if fits(key, algorithm) and (kid is None or key.get("kid") == kid)
-        ]
-        return matching[0] if len(matching) == 1 else None
 
     def _age(self, moment: float | None) -> float:
         return float("inf") if moment is None else self._monotonic() - moment
@@ -138,7 +154,9 @@ class RemoteKeys:
         async with self._lock:
             if self._age(self._fetched) < oldest:
                 return
-            if self._age(self._tried) >= FAILURE_PAUSE:
+            # With keys at hand nobody has to wait for an issuer that is away more often than that.
+            pause = FAILURE_PAUSE if self._age(self._fetched) >= STALE_SECONDS else UNKNOWN_KEY_PAUSE
+            if self._age(self._tried) >= pause:
                 self._tried = self._monotonic()
                 try:
                     self._keys = public_keys(await self._outbound.get(await self._locate()))

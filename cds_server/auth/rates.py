@@ -23,6 +23,7 @@ WINDOW_SECONDS = 60.0
 _SLOT = struct.Struct("<Qd")
 _SLOTS = 65_536
 _PROBES = 16
+_SIZE = _SLOTS * _SLOT.size
 
 
 class Rates:
@@ -35,13 +36,8 @@ class Rates:
 
     def __init__(self, path: Path, *, now: Callable[[], float] = time.time) -> None:
         self._now = now
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        size = _SLOTS * _SLOT.size
-        with self._locked():
-            if os.fstat(self._file).st_size != size:
-                os.ftruncate(self._file, size)
-        self._slots = mmap.mmap(self._file, size)
+        self._path = path
+        self._opened: tuple[int, mmap.mmap] | None = None
 
     def take(self, caller: str, per_minute: int) -> int:
         """Count one call.
@@ -54,40 +50,59 @@ class Rates:
         """
         now = self._now()
         interval = WINDOW_SECONDS / per_minute
-        name = int.from_bytes(hashlib.blake2b(caller.encode("utf-8", "surrogatepass"), digest_size=8).digest()) or 1
-        with self._locked():
-            place, used_until = self._find(name, now)
+        name = (
+            int.from_bytes(hashlib.blake2b(caller.encode("utf-8", "surrogatepass"), digest_size=8).digest())
+            or 1
+        )
+        with self._locked() as slots:
+            place, used_until = _find(slots, name, now)
             used_until = max(used_until, now)
             wait = used_until + interval - WINDOW_SECONDS - now
             if wait > 1e-9:
                 return math.ceil(wait)
-            _SLOT.pack_into(self._slots, place, name, used_until + interval)
+            _SLOT.pack_into(slots, place, name, used_until + interval)
         return 0
 
     def close(self) -> None:
         """Let go of the file; the counts stay for the others."""
-        self._slots.close()
-        os.close(self._file)
-
-    def _find(self, name: int, now: float) -> tuple[int, float]:
-        """The place of a caller, and until when it has used its rate; a new one takes one nobody needs."""
-        spare, spare_until = -1, math.inf
-        for step in range(_PROBES):
-            place = (name + step) % _SLOTS * _SLOT.size
-            holder, used_until = _SLOT.unpack_from(self._slots, place)
-            if used_until > now + 2 * WINDOW_SECONDS or not math.isfinite(used_until):
-                used_until = 0.0  # no rate leads there: the clock was set back, or the file is damaged
-            if holder == name:
-                return place, used_until
-            if used_until < spare_until:
-                spare, spare_until = place, used_until
-        # All taken by callers who are still counted: the one with the least to lose gives way.
-        return spare, 0.0
+        if self._opened is not None:
+            file, slots = self._opened
+            self._opened = None
+            slots.close()
+            os.close(file)
 
     @contextmanager
-    def _locked(self) -> Iterator[None]:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+    def _locked(self) -> Iterator[mmap.mmap]:
+        file, slots = self._opened = self._opened or self._open()
+        fcntl.flock(file, fcntl.LOCK_EX)
         try:
-            yield
+            yield slots
         finally:
-            fcntl.flock(self._file, fcntl.LOCK_UN)
+            fcntl.flock(file, fcntl.LOCK_UN)
+
+    def _open(self) -> tuple[int, mmap.mmap]:
+        """At the first call: who limits nobody needs no file."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(file, fcntl.LOCK_EX)
+        try:
+            os.ftruncate(file, _SIZE)  # of a file that has that size already it changes nothing
+        finally:
+            fcntl.flock(file, fcntl.LOCK_UN)
+        return file, mmap.mmap(file, _SIZE)
+
+
+def _find(slots: mmap.mmap, name: int, now: float) -> tuple[int, float]:
+    """The place of a caller, and until when it has used its rate; a new one takes one nobody needs."""
+    spare, spare_until = -1, math.inf
+    for step in range(_PROBES):
+        place = (name + step) % _SLOTS * _SLOT.size
+        holder, used_until = _SLOT.unpack_from(slots, place)
+        if not 0 <= used_until <= now + 2 * WINDOW_SECONDS:
+            used_until = 0.0  # no rate leads there: the clock was set back, or the file is damaged
+        if holder == name:
+            return place, used_until
+        if used_until < spare_until:
+            spare, spare_until = place, used_until
+    # All taken by callers who are still counted: the one with the least to lose gives way.
+    return spare, 0.0

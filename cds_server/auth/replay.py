@@ -36,9 +36,12 @@ class ReplayGuard:
 
     Args:
         now: seconds since 1970.
+        on_unshared: told how many tokens were accepted on this process's word alone.
     """
 
-    def __init__(self, database_url: str, *, now: Callable[[], float]) -> None:
+    def __init__(
+        self, database_url: str, *, now: Callable[[], float], on_unshared: Callable[[int], object]
+    ) -> None:
         self._table = UsedTokens(database_url, timeout=DATABASE_SECONDS)
         self._now = now
         self._seen: dict[str, int] = {}
@@ -47,8 +50,7 @@ class ReplayGuard:
         self._writing: asyncio.Task[None] | None = None
         self._away_until = 0.0
         self._pruned = 0.0
-        self.unshared = 0
-        """Tokens that were accepted on this process's word alone."""
+        self._on_unshared = on_unshared
 
     async def first_use(self, issuer: str, jti: str, expires: int) -> bool:
         """Whether a valid token is used for the first time; from now on it is not.
@@ -99,7 +101,7 @@ class ReplayGuard:
             self._writing = None
 
     async def _save(self, batch: "dict[str, asyncio.Future[bool]]") -> frozenset[str]:
-        """The digests of a batch that are new; with the database away, all of them: `_seen` holds the rest."""
+        """The digests of a batch that are new; with the database away all, for `_seen` has let them in."""
         loop_time = asyncio.get_running_loop().time()
         tokens = [(digest, self._seen[digest]) for digest in batch]
         if loop_time >= self._away_until:
@@ -116,7 +118,7 @@ class ReplayGuard:
                 self._unsaved = {}
                 return new
         self._unsaved.update(tokens)
-        self.unshared += len(tokens)
+        self._on_unshared(len(tokens))
         return frozenset(batch)
 
     async def _forget(self) -> None:
@@ -124,7 +126,11 @@ class ReplayGuard:
         if now - self._pruned < PRUNE_SECONDS:
             return
         self._pruned = now
-        self._seen = {digest: expires for digest, expires in self._seen.items() if expires >= now or digest in self._queue}
+        self._seen = {
+            digest: expires
+            for digest, expires in self._seen.items()
+            if expires >= now or digest in self._queue
+        }
         self._unsaved = {digest: expires for digest, expires in self._unsaved.items() if expires >= now}
         if not self._away_until:
             with contextlib.suppress(DatabaseAway):  # the next batch finds out

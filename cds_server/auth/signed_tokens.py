@@ -16,7 +16,7 @@ import msgspec
 from joserfc import jws
 from joserfc.errors import JoseError
 
-from cds_server.auth.jwks import KeyUnknown, RemoteKeys
+from cds_server.auth.jwks import KeySource, KeyUnknown
 
 LEEWAY_SECONDS = 30
 """How far two clocks may differ."""
@@ -94,7 +94,7 @@ class SignedToken:
             raise TokenInvalid("valid-too-long")
 
 
-async def verify(token: str, keys: RemoteKeys, algorithms: Collection[str]) -> SignedToken:
+async def verify(token: str, keys: KeySource, algorithms: Collection[str]) -> SignedToken:
     """A token whose signature holds under one of the issuer's keys.
 
     Raises:

@@ -30,8 +30,7 @@ class UsedTokens:
         self._timeout = timeout
         source = _SOURCE_SQLITE if is_sqlite(database_url) else _SOURCE_POSTGRESQL
         self._insert = text(
-            f"INSERT INTO used_tokens (digest, expires) {source} "  # noqa: S608 constants above
-            "ON CONFLICT DO NOTHING RETURNING digest"
+            f"INSERT INTO used_tokens (digest, expires) {source} ON CONFLICT DO NOTHING RETURNING digest"
         )
         self._prune = text("DELETE FROM used_tokens WHERE expires < :now")
         self._engine: AsyncEngine | None = None

@@ -79,6 +79,18 @@ class Metrics:
             registry=registry,
         )
 
+        self.callers_refused = Counter(
+            "cds_callers_refused",
+            "Calls turned away at the gate, by the kind of reason.",
+            ("category",),
+            registry=registry,
+        )
+        self.replay_unshared = Counter(
+            "cds_replay_unshared",
+            "Client tokens checked for replay by this process alone, the database being away.",
+            registry=registry,
+        )
+
     def deployed(self, bundle: str | None) -> None:
         """This bundle answers from now on (`None`: the published rules alone)."""
         if self._answering is not None:
