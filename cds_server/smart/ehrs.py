@@ -18,6 +18,7 @@ from fhir_adapters.origin import AllowList, ServerBase, ServerNotAllowed
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
 _SCOPES = re.compile(r"[\x21\x23-\x5b\x5d-\x7e]+( [\x21\x23-\x5b\x5d-\x7e]+)*\Z")  # RFC 6749, 3.3
 _PRINTABLE = re.compile(r"[\x21-\x7e]{1,512}\Z")
+_SECRET = re.compile(r"[\x20-\x7e]{1,512}\Z")  # RFC 6749, appendix A.2
 _ROLES_OF_A_LAUNCH = (Role.CLINICIAN, Role.CLINICIAN_ADMIN)
 
 Algorithm = Literal["ES384", "RS384"]
@@ -83,7 +84,7 @@ class Ehr(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             text = Path(self.client_secret_file or "").read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as fault:
             raise EhrsInvalid(f"client_secret_file cannot be read ({type(fault).__name__})") from None
-        if not _PRINTABLE.match(text):
+        if not _SECRET.match(text):
             raise EhrsInvalid("client_secret_file does not hold one line with a secret")
         return text
 
