@@ -21,6 +21,7 @@ from cds_server.cli_extra import CommandsWithExtras
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
+from cds_server.smart.commands import ehr_commands
 
 app = typer.Typer(
     name="cds-server",
@@ -41,6 +42,7 @@ db = typer.Typer(
 app.add_typer(db, name="db")
 app.add_typer(bundle_commands, name="bundle")
 app.add_typer(rare_commands, name="rare")
+app.add_typer(ehr_commands, name="ehr")
 
 
 def _settings_help() -> str:
@@ -73,13 +75,17 @@ JsonOption = Annotated[
 @app.command(epilog=_settings_help())
 def serve() -> None:
     """Start the server; everything about it is set by the environment or a TOML file, listed below."""
-    from cds_server.deployment.source import ModelRefused  # noqa: PLC0415 - the client commands need no server
+    from cds_server.auth.users_roles import RolesInvalid  # noqa: PLC0415 - the client commands need no server
+    from cds_server.deployment.source import ModelRefused  # noqa: PLC0415
     from cds_server.serve import run  # noqa: PLC0415
+    from cds_server.smart.ehrs import EhrsInvalid  # noqa: PLC0415
 
     try:
         run(_settings())
     except ModelRefused as refused:
         _fail(_unusable(refused.reason))
+    except (EhrsInvalid, RolesInvalid) as fault:
+        _fail(str(fault))
 
 
 @app.command()

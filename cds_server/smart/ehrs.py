@@ -13,6 +13,7 @@ import msgspec
 
 from cds_server.auth.outbound import AddressRefused, check_address
 from cds_server.auth.principal import Role
+from cds_server.settings import Settings
 from fhir_adapters.origin import AllowList, ServerBase, ServerNotAllowed
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,39}\Z")
@@ -205,3 +206,14 @@ def _check_scopes(entry: Ehr) -> None:
         raise EhrsInvalid("scope must hold launch")
     if entry.backend is not None and not _SCOPES.match(entry.backend.scope):
         raise EhrsInvalid("backend.scope must be scopes with one space between")
+
+
+def registered(settings: Settings) -> Ehrs:
+    """The EHRs of a site's settings.
+
+    Raises:
+        EhrsInvalid: the file does not hold.
+    """
+    if settings.smart_ehrs is None:
+        return Ehrs()
+    return Ehrs.load(settings.smart_ehrs, readable=settings.fhir_servers)

@@ -8,7 +8,7 @@ from cds_server.privacy import Cipher
 from cds_server.settings import Settings
 from cds_server.smart.cookies import Cookies
 from cds_server.smart.discovery import Discovery
-from cds_server.smart.ehrs import Ehrs
+from cds_server.smart.ehrs import registered
 from cds_server.smart.grants import ClientProof, Grants
 from cds_server.smart.keys import ClientKeys
 from cds_server.smart.service import Smart
@@ -63,14 +63,3 @@ def smart_parts(settings: Settings, cipher: Cipher, clock: Clock) -> SmartParts:
     )
     cookies = Cookies(secure=settings.base_url.startswith("https://"))
     return SmartParts(service, cookies, SessionCaller(service, cookies))
-
-
-def registered(settings: Settings) -> Ehrs:
-    """The EHRs of a site's settings.
-
-    Raises:
-        EhrsInvalid: the file does not hold.
-    """
-    if settings.smart_ehrs is None:
-        return Ehrs()
-    return Ehrs.load(settings.smart_ehrs, readable=settings.fhir_servers)
