@@ -6,15 +6,13 @@ There is no person behind it, so what a job may read is what the EHR grants the 
 
 import asyncio
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 from cds_server.auth.outbound import TokenRefused
 from cds_server.smart.discovery import Discovery
 from cds_server.smart.ehrs import Ehr
 from cds_server.smart.grants import Grants, Tokens
 from fhir_adapters.client import Access
-
-_RENEW_BEFORE = timedelta(seconds=60)
 
 
 class BackendAccess:
@@ -33,7 +31,6 @@ class BackendAccess:
         self._grants = grants
         self._now = now
         self._tokens: Tokens | None = None
-        self._good_until = datetime.min.replace(tzinfo=UTC)
         self._lock = asyncio.Lock()
 
     def __repr__(self) -> str:
@@ -55,10 +52,7 @@ class BackendAccess:
             raise TokenRefused("unauthorized_client")
         async with self._lock:
             now = self._now()
-            if self._tokens is None or now >= self._good_until:
+            if self._tokens is None or now >= self._tokens.due:
                 endpoint = (await self._discovery.of(self._ehr)).token_endpoint
                 self._tokens = await self._grants.by_credentials(self._ehr, endpoint, now)
-                # A short-lived token is used for half of its life at least.
-                lifetime = self._tokens.expires - now
-                self._good_until = now + max(lifetime - _RENEW_BEFORE, lifetime / 2)
             return self._tokens

@@ -24,6 +24,8 @@ ASSERTION_SECONDS = 120
 """SMART allows 300 at most; an assertion is used at once."""
 DEFAULT_EXPIRES_IN = 300
 """Seconds, when the server does not say: the lifetime SMART recommends for backend tokens."""
+RENEW_BEFORE = timedelta(seconds=60)
+"""An access token is renewed this long before it expires."""
 _LONGEST_EXPIRES_IN = 86_400
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]{1,16384}\Z")
 _FHIR_ID = re.compile(r"[A-Za-z0-9.-]{1,64}\Z")
@@ -34,10 +36,15 @@ class TokenAnswerInvalid(ServerUnreachable):
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """What a token endpoint granted.  `expires` is aware UTC; `scope` is what was granted."""
+    """What a token endpoint granted.
+
+    `expires` is when the access token ends and `due` when it is to be renewed, both aware UTC; `scope` is
+    what was granted.
+    """
 
     access_token: str
     expires: datetime
+    due: datetime
     scope: str
     refresh_token: str | None = None
     id_token: str | None = None
@@ -124,6 +131,7 @@ class Grants:
             tokens,
             access_token=renewed.access_token,
             expires=renewed.expires,
+            due=renewed.due,
             scope=renewed.scope,
             refresh_token=renewed.refresh_token or tokens.refresh_token,
         )
@@ -196,9 +204,12 @@ def read_tokens(answer: Mapping[str, Any], now: datetime, *, granted: str | None
         if value is not None and not _FHIR_ID.match(value):
             raise TokenAnswerInvalid(f"{name} is not the id of a resource")
         context[name] = value
+    lifetime = timedelta(seconds=_seconds(answer.get("expires_in")))
     return Tokens(
         access_token=token,
-        expires=now + timedelta(seconds=_seconds(answer.get("expires_in"))),
+        expires=now + lifetime,
+        # A token that lives for a minute or so is used for half of its life at least.
+        due=now + max(lifetime - RENEW_BEFORE, lifetime / 2),
         scope=scope,
         refresh_token=text("refresh_token"),
         id_token=text("id_token"),

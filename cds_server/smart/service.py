@@ -9,7 +9,7 @@ import asyncio
 import base64
 import hashlib
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import datetime
 from urllib.parse import urlencode, urlsplit
 
 import msgspec
@@ -26,8 +26,6 @@ from cds_server.smart.keys import ClientKeys
 from cds_server.smart.stores import Found, Launch, Session, Stores, new_secret
 
 _log = structlog.get_logger(__name__)
-RENEW_BEFORE = timedelta(seconds=60)
-"""An access token is renewed this long before it expires."""
 _WAIT_STEPS, _WAIT_SECONDS = 40, 0.25
 
 
@@ -194,7 +192,7 @@ class Smart:
         """
         session = found.session
         for _ in range(_WAIT_STEPS):
-            if session.tokens.expires - RENEW_BEFORE > self._now():
+            if session.tokens.due > self._now():
                 return session
             if session.tokens.refresh_token is None:
                 break
@@ -214,7 +212,7 @@ class Smart:
         try:
             # Another process may have renewed it between our look and our turn.
             session = await self.stores.by_digest(digest) or session
-            if session.tokens.expires - RENEW_BEFORE > self._now():
+            if session.tokens.due > self._now():
                 return session
             ehr = self.ehrs.by_name(session.ehr)
             if ehr is None:

@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +15,7 @@ from fhir_standin import free_port, serving
 from smart_ehr import APP, JOBS, SECRET, StandinEhr, launch_path
 
 from cds_server.app import create_app
+from cds_server.clock import utc_now
 from cds_server.settings import Settings
 from cds_server.state import House, Knowledge
 
@@ -26,6 +28,7 @@ class Site:
     house: House
     database_url: str
     directory: Path
+    clock: "MovingClock"
 
     def browser(self, **options: Any) -> httpx.Client:
         """A fresh browser: keeps cookies, follows nothing by itself."""
@@ -58,15 +61,26 @@ def secret_file(directory: Path) -> str:
     return str(path)
 
 
+class MovingClock:
+    """The time of day, and some: a test moves it on instead of waiting."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def __call__(self) -> datetime:
+        return utc_now() + self.ahead
+
+
 @contextmanager
 def site(
     knowledge: Knowledge, directory: Path, database_url: str, port: int, **settings: Any
 ) -> Iterator[Site]:
     """The server on a port that its settings name, as a site's public address would be."""
     settings = {"var_dir": directory, "database_url": database_url, "port": port, **settings}
-    app = create_app(Settings(**settings), knowledge=knowledge)
+    clock = MovingClock()
+    app = create_app(Settings(**settings), knowledge=knowledge, clock=clock)
     with serving(app, port=port) as url:
-        yield Site(url, app.state.house, database_url, directory)
+        yield Site(url, app.state.house, database_url, directory, clock)
 
 
 @contextmanager

@@ -1,8 +1,8 @@
 """SMART App Launch against a real authorization server: both launches, both client authentications."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -182,10 +182,11 @@ def test_an_access_token_is_renewed_before_it_expires(
     knowledge: Knowledge, tmp_path: Path, sqlite_url: str
 ) -> None:
     ehr = StandinEhr()
-    ehr.expires_in = 30  # less than the time it is renewed before
+    ehr.expires_in = 30
     with running(ehr), smart_site(knowledge, tmp_path, sqlite_url, ehr) as site:
         browser = signed_in(site, ehr)
         first = ehr.tokens[0].access_token
+        site.clock.ahead = timedelta(seconds=20)  # more than half of the token's life
         assert "Ada Prüfling" in browser.get("/app/").text
         assert [token.access_token for token in ehr.tokens] != [first]
         assert len(ehr.tokens) == 1  # the former refresh token was used up
@@ -195,7 +196,7 @@ def test_an_access_token_is_renewed_before_it_expires(
 def test_without_a_refresh_token_the_page_says_that_access_has_ended(site: Site, standin: StandinEhr) -> None:
     standin.answer = {"expires_in": 1, "refresh_token": None}
     browser = signed_in(site, standin)
-    time.sleep(1.1)
+    site.clock.ahead = timedelta(seconds=2)
     page = browser.get("/app/")
     assert page.status_code == 401
     assert "Your access to the EHR has ended." in page.text
