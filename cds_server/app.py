@@ -13,7 +13,7 @@ from fastapi import FastAPI
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.routing import Router
+from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cds_server.api import endpoints as simple_form
@@ -57,6 +57,15 @@ class Application(FastAPI):
     """
 
     hook_calls: ASGIApp
+    hook_routes: list[BaseRoute]
+
+    def every_route(self) -> list[BaseRoute]:
+        """All there is to call, whichever way it goes; a router that was included as its routes."""
+        found = [*self.hook_routes]
+        for route in self.router.routes:
+            included = getattr(route, "original_router", None)
+            found += included.routes if included is not None else [route]
+        return found
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"].startswith("/cds-services"):
@@ -68,7 +77,9 @@ class Application(FastAPI):
             await super().__call__(scope, receive, send)
 
 
-def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock: Clock = utc_now) -> FastAPI:
+def create_app(
+    settings: Settings, *, knowledge: Knowledge | None = None, clock: Clock = utc_now
+) -> Application:
     """Load everything and return the application; it starts and stops with its lifespan.
 
     Args:
@@ -123,7 +134,8 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         "seconds": settings.body_timeout_ms / 1000,
     }
     cors: dict[str, Any] = {"origins": settings.allowed_origins, "local": settings.local_origins_allowed}
-    hook_router = Router(cds_hooks.routes(house), redirect_slashes=False)
+    app.hook_routes = cds_hooks.routes(house)
+    hook_router = Router(app.hook_routes, redirect_slashes=False)
     safe = SecurityHeaders(
         https=settings.base_url.startswith("https://"), frame_ancestors=split(settings.frame_ancestors)
     )

@@ -17,11 +17,13 @@ import httpx
 import typer
 
 from cds_server.cli_bundle import bundle_commands
+from cds_server.cli_clients import clients_commands
 from cds_server.cli_extra import CommandsWithExtras
+from cds_server.cli_keys import keys_commands
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
-from cds_server.smart.commands import ehr_commands
+from cds_server.smart.commands import ehr_commands, smart_key_commands
 
 app = typer.Typer(
     name="cds-server",
@@ -41,6 +43,9 @@ db = typer.Typer(
 )
 app.add_typer(db, name="db")
 app.add_typer(bundle_commands, name="bundle")
+app.add_typer(clients_commands, name="clients")
+app.add_typer(keys_commands, name="keys")
+keys_commands.add_typer(smart_key_commands, name="smart")
 app.add_typer(rare_commands, name="rare")
 app.add_typer(ehr_commands, name="ehr")
 
@@ -75,17 +80,18 @@ JsonOption = Annotated[
 @app.command(epilog=_settings_help())
 def serve() -> None:
     """Start the server; everything about it is set by the environment or a TOML file, listed below."""
-    from cds_server.auth.users_roles import RolesInvalid  # noqa: PLC0415 - the client commands need no server
+    from cds_server.auth.clients import ClientsFileInvalid  # noqa: PLC0415 - the client commands need no server
+    from cds_server.auth.users_roles import RolesInvalid  # noqa: PLC0415
     from cds_server.deployment.source import ModelRefused  # noqa: PLC0415
     from cds_server.serve import run  # noqa: PLC0415
     from cds_server.smart.ehrs import EhrsInvalid  # noqa: PLC0415
 
     try:
         run(_settings())
+    except (ClientsFileInvalid, EhrsInvalid, RolesInvalid) as fault:
+        _fail(str(fault))
     except ModelRefused as refused:
         _fail(_unusable(refused.reason))
-    except (EhrsInvalid, RolesInvalid) as fault:
-        _fail(str(fault))
 
 
 @app.command()
@@ -238,7 +244,8 @@ async def _in_process(
 
     configure_logging("error", "console")
     try:
-        application = create_app(settings)
+        # Whoever may run this command in this directory has no need to prove it to himself.
+        application = create_app(settings.model_copy(update={"client_auth": "off", "ip_allowlist": ""}))
     except ModelRefused as refused:
         _fail(_unusable(refused.reason))
     transport = httpx.ASGITransport(app=application)

@@ -82,13 +82,13 @@ class Endpoint:
 
     def __init__(self, handler: Handler, method: str) -> None:
         self._handler = handler
-        self._method = method
+        self.method = method
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
-        if method != self._method and not (self._method == "GET" and method == "HEAD"):
-            raise MethodWrong("GET, HEAD" if self._method == "GET" else self._method)
-        if self._method == "POST":
+        if method != self.method and not (self.method == "GET" and method == "HEAD"):
+            raise MethodWrong("GET, HEAD" if self.method == "GET" else self.method)
+        if self.method == "POST":
             check_content_type(scope)
             call = Call(scope, await read_body(receive))
         else:

@@ -216,3 +216,44 @@ def create_once(directory: Path, name: str, content: bytes) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def key_files(directory: Path, purpose: str) -> dict[int, Path]:
+    """The key files of a purpose by their numbers.  Opens none of them."""
+    found = {}
+    for path in directory.glob(f"{purpose}-*.key"):
+        number = path.stem.removeprefix(f"{purpose}-")
+        if number.isascii() and number.isdigit():
+            found[int(number)] = path
+    return dict(sorted(found.items()))
+
+
+def add_key(directory: Path, purpose: str) -> int:
+    """Make the next key file of a purpose, which is in use from the next start on; returns its number."""
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    number = max(key_files(directory, purpose), default=0) + 1
+    _create(directory, f"{purpose}-{number}.key")
+    return number
+
+
+def add_key_to_ring(path: Path) -> int:
+    """Make the next key of a ring in a file that a setting names with ``@``; returns its number.
+
+    The file is replaced as a whole (mode 0600): who reads it meanwhile reads the former or the new one.
+
+    Raises:
+        KeyMaterialInvalid: the file is there and is no key ring.
+    """
+    former = path.read_text() if path.exists() else ""
+    number = _given(path.name, former).current + 1 if former.strip() else 1
+    lines = [f"1:{line}" if ":" not in line else line for line in former.split()]
+    lines.append(f"{number}:{base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(descriptor, ("\n".join(lines) + "\n").encode())
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    temporary.replace(path)
+    return number

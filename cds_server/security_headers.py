@@ -36,13 +36,13 @@ class SecurityHeaders:
             (
                 b"content-security-policy",
                 "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; "
-                f"connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors {ancestors}".encode(),
+                "connect-src 'self'; form-action 'self'; "
+                f"base-uri 'none'; frame-ancestors {ancestors}".encode(),
             ),
         )
 
     def of(self, headers: Iterable[tuple[bytes, bytes]]) -> Headers:
-        """Those to add to an answer, by the media type among its own."""
-        for name, value in headers:
-            if name.lower() == b"content-type":
-                return self._page if value.startswith(b"text/html") else self._data
-        return self._data
+        """Those to add to an answer, by the media type among its own; what it says itself stays."""
+        own = {name.lower(): value for name, value in headers}
+        found = self._page if own.get(b"content-type", b"").startswith(b"text/html") else self._data
+        return tuple([header for header in found if header[0] not in own])

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import uvicorn
 
+from cds_server.auth.clients import load_clients
 from cds_server.deployment.source import BundleSource
 from cds_server.monitoring.logging import configure_logging
 from cds_server.settings import Settings
@@ -75,14 +76,23 @@ def run(settings: Settings) -> None:
         if not server.started:
             raise SystemExit(3)
         return
-    # Every worker would stop, and be started again, over a bundle that does not hold.
+    # Every worker would stop, and be started again, over a bundle or a list of clients that does not hold.
     BundleSource.of(settings).verify()
+    if settings.trusted_clients is not None:
+        load_clients(settings.trusted_clients)
     directory = settings.var_dir / "metrics"
     shutil.rmtree(directory, ignore_errors=True)
     directory.mkdir(parents=True)
     os.environ[_METRICS_VARIABLE] = str(directory.resolve())
     _say(greeting(settings))
     uvicorn.run("cds_server.serve:application", factory=True, workers=settings.workers, **options)  # type: ignore[arg-type]
+
+
+_CALLERS = {
+    "required": "must authenticate (CDS_CLIENT_AUTH=required)",
+    "optional": "may authenticate (CDS_CLIENT_AUTH=optional): who sends no token is let in",
+    "off": "are not authenticated (CDS_CLIENT_AUTH=off)",
+}
 
 
 def greeting(settings: Settings) -> str:
@@ -96,6 +106,7 @@ cds-server is listening on {settings.host}:{settings.port}
   simple form  {base}/docs
   FHIR         {base}/fhir/metadata
   health       {base}/health/ready   metrics  {base}/metrics
+  callers      {_CALLERS[settings.authentication]}
 
 Try it, in another terminal:
 

@@ -342,7 +342,9 @@ class Settings(BaseSettings):
         mode = self.authentication
         where = f"CDS_HOST={self.host}"
         otherwise = (
-            "Or listen on 127.0.0.1; or, if something in front authenticates callers, say so with "
+            "Or say CDS_CLIENT_AUTH=off."
+            if self.on_loopback
+            else "Or listen on 127.0.0.1; or, if something in front authenticates callers, say so with "
             "CDS_CLIENT_AUTH=off and CDS_ALLOW_UNAUTHENTICATED=true."
         )
         if mode == "off" and self.trusted_clients is not None and self.client_auth is None:

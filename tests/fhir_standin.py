@@ -32,7 +32,16 @@ def free_port() -> int:
 def serving(app: Any, *, port: int | None = None) -> Iterator[str]:
     """Serve an ASGI application with uvicorn in a thread; yields its base URL."""
     port = port or free_port()
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error", lifespan="auto", ws="none")
+    config = uvicorn.Config(
+        app,
+        host="127.0.0.1",
+        port=port,
+        log_level="error",
+        lifespan="auto",
+        ws="none",
+        proxy_headers=False,
+        server_header=False,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -59,6 +59,7 @@ def router(house: House) -> APIRouter:
             house,
             "predict",
             call.body,
+            caller=call.principal,
             bundle=lambda: bundle_of(form, house.clock()),
             encode=encode,
             language=language,

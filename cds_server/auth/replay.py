@@ -88,11 +88,12 @@ class ReplayGuard:
                 batch, self._queue = self._queue, {}
                 try:
                     new = await self._save(batch)
-                except Exception as error:  # a defect: nobody who waits may wait for ever
+                except Exception as error:  # noqa: BLE001 a defect: nobody who waits may wait for ever
+                    _log.error("auth.replay_failed", error=type(error).__name__)
                     for answer in batch.values():
                         if not answer.done():
                             answer.set_exception(error)
-                    raise
+                    continue
                 for digest, answer in batch.items():
                     if not answer.done():  # its caller may be gone; the token stays used
                         answer.set_result(digest in new)

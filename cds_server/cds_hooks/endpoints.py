@@ -23,13 +23,13 @@ def routes(house: House) -> list[BaseRoute]:
     async def answer(call: Call) -> Answer:
         service = _service(call)
         language = choose_language(call.header(b"accept-language"), default)
-        body = await calls.answer(service, call, language, None)
+        body = await calls.answer(service, call, language, call.principal.client)
         return Answer(body, headers=((b"content-language", language.encode()),))
 
     async def feedback(call: Call) -> Answer:
         service = _service(call)
         items = decode_feedback(call.body)
-        await house.feedback.record(service.id, None, items)
+        await house.feedback.record(service.id, call.principal.client, items)
         for item in items:
             house.metrics.feedback.labels(service.id, item.outcome).inc()
         return Answer(msgspec.json.encode({"received": len(items)}))

@@ -1,4 +1,4 @@
-"""The schema, once, for SQLite and PostgreSQL.  Of `APPEND_ONLY` rows are only added: triggers refuse the rest.
+"""The schema, once, for SQLite and PostgreSQL.  Rows of `APPEND_ONLY` are only added; triggers see to it.
 
 `payload` is the exact JSON of the record (text, not jsonb: a digest over it must hold); the columns
 beside it are what is searched by, cut to `writer.INDEXED_LENGTH`.  An index over random values costs a

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from cds_server.audit import Decision, digest, new_id
+from cds_server.auth.principal import Principal
 from cds_server.clock import EARLIEST_YEAR
 from cds_server.errors import status_of
 from cds_server.state import House
@@ -37,13 +38,21 @@ class _Done(msgspec.Struct, frozen=True):
 
 
 async def assess_bundle(
-    house: House, service: str, body: bytes, *, bundle: Callable[[], bytes], encode: Encode, language: str
+    house: House,
+    service: str,
+    body: bytes,
+    *,
+    caller: Principal,
+    bundle: Callable[[], bytes],
+    encode: Encode,
+    language: str,
 ) -> bytes:
     """The encoded answer to `bundle()`, once its audit event is durable.
 
     Args:
         service: the name in audit and metrics.
         body: the request as it came, for the digest.
+        caller: who asked; recorded as client, or as pseudonym of the user.
         bundle: gives the FHIR Bundle's JSON; called where large work is done.
         encode: gives the answer's bytes.
 
@@ -75,6 +84,8 @@ async def assess_bundle(
                 recorded=now,
                 action="assess",
                 service=service,
+                client=caller.client,
+                user=house.pseudonymiser.pseudonym("user", caller.user) if caller.user else None,
                 patient=house.pseudonymiser.pseudonym("patient", done.chart.subject.patient_id),
                 input_digest=done.input_digest,
                 output_digest=done.output_digest,

@@ -29,7 +29,13 @@ def routes(house: House) -> list[BaseRoute]:
             return _encode(assessment_parameters(chart, assessment, language=language, names=names))
 
         body = await assess_bundle(
-            house, "$assess", call.body, bundle=lambda: call.body, encode=encode, language=language
+            house,
+            "$assess",
+            call.body,
+            caller=call.principal,
+            bundle=lambda: call.body,
+            encode=encode,
+            language=language,
         )
         return Answer(body, media_type=FHIR_JSON, headers=((b"content-language", language.encode()),))
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from fhir_standin import serving
 
-from cds_server.app import create_app
+from cds_server.app import Application, create_app
 from cds_server.settings import Settings
 from cds_server.state import House, Knowledge
 
@@ -30,6 +30,7 @@ class Running:
     house: House
     client: httpx.Client
     database_url: str
+    app: Application
 
     def post(self, path: str, body: Any, **options: Any) -> httpx.Response:
         """POST a value as JSON, or bytes as they are."""
@@ -48,7 +49,7 @@ def start(knowledge: Knowledge, directory: Path, template: Path, **changes: Any)
     settings = Settings(**{"var_dir": directory, "database_url": url, **changes})
     app = create_app(settings, knowledge=knowledge)
     with serving(app) as base, httpx.Client(base_url=base, timeout=30) as client:
-        yield Running(base, app.state.house, client, url)
+        yield Running(base, app.state.house, client, url, app)
 
 
 def example(name: str) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 """One test per line of the CDS Hooks checklist that binds a service (2.0.1, 3.0 where both can hold).
 
 The name carries the line's id.  Lines that bind only the client are tested by their counterpart: that
-the service copes or refuses.  Section I is here as far as browsers need it (I12); the rest comes with
-client authentication.
+the service copes or refuses.  Section I is here as far as browsers need it (I12); the rest is in
+`test_cds_hooks_security`.
 """
 
 import json

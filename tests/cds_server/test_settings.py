@@ -68,10 +68,65 @@ def test_the_network_needs_an_explicit_word_that_callers_are_not_authenticated(h
         opened.fhir_servers.admit("https://fhir.example/r4")
 
 
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
 @pytest.mark.parametrize("mode", ["required", "optional"])
-def test_authentication_that_is_not_there_yet_is_not_pretended(mode: str) -> None:
-    with pytest.raises(ValidationError, match="does not check client JWTs"):
-        Settings(client_auth=mode)
+def test_authentication_needs_the_clients_and_the_public_address(mode: str, host: str) -> None:
+    beyond = {} if host == "127.0.0.1" else {"allow_unauthenticated": True}
+    clients, base = Path("clients.toml"), "https://cds.hospital.example"
+    with pytest.raises(ValidationError, match=r"CDS_TRUSTED_CLIENTS .*and CDS_PUBLIC_BASE_URL"):
+        Settings(host=host, client_auth=mode, **beyond)
+    with pytest.raises(ValidationError, match="needs CDS_PUBLIC_BASE_URL"):
+        Settings(host=host, client_auth=mode, trusted_clients=clients, **beyond)
+    with pytest.raises(ValidationError, match="needs CDS_TRUSTED_CLIENTS"):
+        Settings(host=host, client_auth=mode, public_base_url=base, **beyond)
+    with pytest.raises(ValidationError, match="must begin with https"):
+        Settings(
+            host=host,
+            client_auth=mode,
+            trusted_clients=clients,
+            public_base_url="http://cds.hospital.example",
+            **beyond,
+        )
+    settings = Settings(host=host, client_auth=mode, trusted_clients=clients, public_base_url=base, **beyond)
+    assert settings.authentication == mode
+
+
+def test_required_is_the_default_beyond_loopback_and_off_on_it() -> None:
+    assert Settings().authentication == "off"
+    beyond = Settings(
+        host="0.0.0.0", trusted_clients=Path("c.toml"), public_base_url="https://cds.hospital.example"
+    )
+    assert beyond.authentication == "required"
+
+
+def test_optional_beyond_loopback_needs_the_explicit_word() -> None:
+    with pytest.raises(ValidationError, match="CDS_CLIENT_AUTH=optional lets in callers"):
+        Settings(
+            host="0.0.0.0",
+            client_auth="optional",
+            trusted_clients=Path("c.toml"),
+            public_base_url="https://cds.hospital.example",
+        )
+
+
+def test_a_list_of_clients_that_nobody_would_look_at_is_asked_about() -> None:
+    with pytest.raises(ValidationError, match="say CDS_CLIENT_AUTH=required"):
+        Settings(trusted_clients=Path("c.toml"))
+    assert Settings(trusted_clients=Path("c.toml"), client_auth="off").authentication == "off"
+
+
+@pytest.mark.parametrize("name", ["HS256", "none", "ES512", "es256"])
+def test_only_asymmetric_algorithms_of_the_standard_can_be_added(name: str) -> None:
+    with pytest.raises(ValidationError, match="nothing else is accepted"):
+        Settings(client_algorithms=name)
+    Settings(client_algorithms="ES256, RS256")
+
+
+@pytest.mark.parametrize("setting", ["ip_allowlist", "trusted_proxies", "metrics_from"])
+def test_a_wrong_network_is_named(setting: str) -> None:
+    with pytest.raises(ValidationError, match=r"10\.0\.0\.1/8"):
+        Settings(**{setting: "192.0.2.7, 10.0.0.1/8"})
+    Settings(**{setting: "192.0.2.7, 10.0.0.0/8, 2001:db8::/32"})
 
 
 def test_any_fhir_server_is_allowed_on_loopback_only() -> None:
