@@ -19,7 +19,7 @@ from urllib.parse import unquote_plus, urlencode
 import httpx
 import pytest
 from authlib.integrations.flask_oauth2 import AuthorizationServer
-from authlib.oauth2.rfc6749 import ClientMixin, InvalidScopeError
+from authlib.oauth2.rfc6749 import ClientMixin, InvalidClientError, InvalidScopeError
 from authlib.oauth2.rfc6749.grants import AuthorizationCodeGrant, ClientCredentialsGrant, RefreshTokenGrant
 from authlib.oauth2.rfc7009 import RevocationEndpoint
 from authlib.oauth2.rfc7523 import JWTBearerClientAssertion
@@ -29,6 +29,7 @@ from authlib.oidc.core import UserInfo
 from authlib.oidc.core.grants import OpenIDCode
 from flask import Flask, Response, jsonify, request
 from joserfc import jwt
+from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, KeySet
 from server_helpers import example
 from werkzeug.serving import WSGIRequestHandler, make_server
@@ -433,7 +434,10 @@ def _add_grants(server: AuthorizationServer, ehr: StandinEhr) -> None:
             return KeySet.import_key_set(document)
 
         def process_assertion_claims(self, assertion: str, resolve_key: KeySet) -> Any:
-            token = jwt.decode(assertion, resolve_key, algorithms=["ES384", "RS384"])
+            try:
+                token = jwt.decode(assertion, resolve_key, algorithms=["ES384", "RS384"])
+            except JoseError:
+                raise InvalidClientError from None
             self.verify_claims(token.claims)
             return token.claims
 
