@@ -5,6 +5,7 @@ assessment, cards, audit event.  Nothing clinical is decided here.
 """
 
 import asyncio
+import re
 import uuid
 from typing import Any
 
@@ -20,6 +21,7 @@ from cds_server.smart.pages import Banner, Frame
 from cds_server.smart.stores import Session
 from cds_server.state import House
 from fhir_adapters.client import Access, ReadFailed
+from hooks.markdown import plain
 from hooks.services import BY_ID
 
 _SERVICE = BY_ID["diagnostic-assessment"]
@@ -45,6 +47,7 @@ class _Cards(msgspec.Struct):
 
 _decode_patient = msgspec.json.Decoder(_Patient).decode
 _decode_cards = msgspec.json.Decoder(_Cards).decode
+_DATE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?\Z")
 _USES = ("official", "usual", None)
 """Names to show, best first (FHIR R4, HumanName.use); old, temporary and nicknames come last."""
 
@@ -75,7 +78,8 @@ class PatientView:
             return Banner()
         if found.id != patient:
             return Banner()
-        return Banner(_name(found.name or []), found.birthDate, found.gender)
+        born = found.birthDate if found.birthDate and _DATE.match(found.birthDate) else None
+        return Banner(_name(found.name or []), born, found.gender)
 
     async def _assessed(
         self, call: Call, frame: Frame, session: Session, ehr: Ehr, patient: str
@@ -134,5 +138,5 @@ def _name(names: list[_HumanName]) -> str | None:
     for name in ranked:
         text = name.text or " ".join([*(name.given or ()), *([name.family] if name.family else ())])
         if text.strip():
-            return text.strip()[:200]
+            return plain(text, 200)
     return None

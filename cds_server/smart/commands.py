@@ -6,6 +6,7 @@ from typing import Annotated, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cds_server.auth.outbound import Outbound
 from cds_server.clock import utc_now
@@ -63,7 +64,8 @@ def check_ehr(
         _fail(str(fault))
     table = Table("step", "", "")
     for step in steps:
-        table.add_row(step.name, {True: "works", False: "does not work", None: "-"}[step.good], step.said)
+        state = {True: "works", False: "does not work", None: "-"}[step.good]
+        table.add_row(step.name, state, Text(step.said))  # a server's scope is text, not our markup
     Console().print(table)
     if any(step.good is False for step in steps):
         raise typer.Exit(1)

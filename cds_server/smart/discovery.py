@@ -16,6 +16,8 @@ from cds_server.auth.outbound import Outbound, ServerUnreachable, check_address
 from cds_server.smart.ehrs import Ehr
 
 _FRESH_SECONDS = 300.0
+_FAILURE_PAUSE = 5.0
+"""Least seconds between two tries of an EHR that failed: launches cost it, and those who wait, no more."""
 
 
 class ConfigurationUnsafe(ServerUnreachable):
@@ -43,6 +45,7 @@ class Discovery:
         self._outbound = outbound
         self._monotonic = monotonic
         self._known: dict[str, tuple[float, SmartConfiguration]] = {}
+        self._failed: dict[str, float] = {}
         self._keys: dict[str, RemoteKeys] = {}
         self._locks: dict[str, asyncio.Lock] = {}
 
@@ -56,8 +59,14 @@ class Discovery:
             known = self._known.get(ehr.name)
             if known is not None and self._monotonic() - known[0] < _FRESH_SECONDS:
                 return known[1]
-            document = await self._outbound.get(f"{ehr.base.url}/.well-known/smart-configuration")
-            found = read_configuration(document, ehr)
+            if self._monotonic() - self._failed.get(ehr.name, float("-inf")) < _FAILURE_PAUSE:
+                raise ServerUnreachable("failed a moment ago")
+            try:
+                document = await self._outbound.get(f"{ehr.base.url}/.well-known/smart-configuration")
+                found = read_configuration(document, ehr)
+            except ServerUnreachable:
+                self._failed[ehr.name] = self._monotonic()
+                raise
             self._known[ehr.name] = (self._monotonic(), found)
             return found
 

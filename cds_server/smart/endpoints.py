@@ -9,7 +9,8 @@ from urllib.parse import urlencode, urlsplit
 import msgspec
 from starlette.routing import BaseRoute, Route
 
-from cds_server.errors import RequestMalformed
+from cds_server.auth.addresses import caller_address, parse_networks
+from cds_server.errors import RequestMalformed, TooManyRequests
 from cds_server.http import Answer, Call, Endpoint
 from cds_server.language import choose_language
 from cds_server.smart import pages
@@ -26,6 +27,8 @@ from hooks.texts import LANGUAGES
 
 _HTML = b"text/html; charset=utf-8"
 _CSS = b"text/css; charset=utf-8"
+LAUNCHES_PER_MINUTE = 600
+"""Launches and callbacks from one network address."""
 _LONGEST = 2048
 """Characters of a parameter."""
 _STATUS_OF = {"unknown": 400, "broken": 400, "denied": 403, "role": 403, "unreachable": 502, "form": 403}
@@ -55,11 +58,13 @@ class _App:
         self._caller = house.smart.caller
         self._view = PatientView(house)
         self._record = Recorder(house)
+        self._proxies = parse_networks(house.settings.trusted_proxies)
         self._prefix = urlsplit(self._smart.base_url).path
         self._style = pages.stylesheet()
 
     async def launch(self, call: Call) -> Answer:
         """Begin: an EHR launch (`iss` and `launch`) or a standalone one (`iss` alone)."""
+        self._count(call)
         try:
             query = _query(call)
             iss, launch = query.get("iss", ""), query.get("launch")
@@ -72,6 +77,7 @@ class _App:
 
     async def callback(self, call: Call) -> Answer:
         """Come back from the EHR's authorization server."""
+        self._count(call)
         state = ""
         try:
             query = _query(call)
@@ -142,6 +148,17 @@ class _App:
     async def style(self, _: Call) -> Answer:
         """The one stylesheet."""
         return Answer(self._style, media_type=_CSS)
+
+    def _count(self, call: Call) -> None:
+        """Bound what strangers can make us do: each launch asks an EHR or writes to the audit trail.
+
+        Raises:
+            TooManyRequests: from one address, which may be a whole hospital's, come more than people make.
+        """
+        address = caller_address(call.scope, self._proxies)
+        seconds = self._house.rates.take(f"smart-door:{address}", LAUNCHES_PER_MINUTE)
+        if seconds:
+            raise TooManyRequests(seconds)
 
     def _launches(self) -> list[tuple[str, str]]:
         return [

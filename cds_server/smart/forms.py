@@ -37,12 +37,14 @@ def single(text: str) -> dict[str, str]:
 class FormEndpoint:
     """Hands a form to its handler."""
 
+    method = "POST"
+
     def __init__(self, handler: FormHandler) -> None:
         self._handler = handler
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST":
-            raise MethodWrong("POST")
+        if scope["method"] != self.method:
+            raise MethodWrong(self.method)
         call = Call(scope, b"")
         if (
             call.header(b"content-type").partition(";")[0].strip().lower()

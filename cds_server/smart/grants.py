@@ -16,7 +16,8 @@ import msgspec
 from joserfc import jwt
 
 from cds_server.auth.outbound import Outbound, ServerUnreachable, TokenRefused
-from cds_server.smart.ehrs import Algorithm, Ehr
+from cds_server.privacy import KeyMaterialInvalid
+from cds_server.smart.ehrs import Algorithm, Ehr, EhrsInvalid
 from cds_server.smart.keys import ClientKeys
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -159,13 +160,20 @@ class Grants:
         Raises:
             ServerUnreachable: it was not told.
         """
-        form, headers = self._proof.for_app(ehr, endpoint, now)
+        form, headers = self._prove(ehr, endpoint, now)
         await self._outbound.post_and_forget(endpoint, {"token": token, **form}, headers)
+
+    def _prove(self, ehr: Ehr, endpoint: str, now: datetime) -> tuple[dict[str, str], dict[str, str]]:
+        try:
+            return self._proof.for_app(ehr, endpoint, now)
+        except (EhrsInvalid, KeyMaterialInvalid, OSError) as fault:
+            # Checked at the start; since then a secret or key file went away.
+            raise ServerUnreachable(f"no proof of ours: {type(fault).__name__}") from None
 
     async def _app(
         self, ehr: Ehr, endpoint: str, form: Mapping[str, str], now: datetime, *, granted: str | None = None
     ) -> Tokens:
-        proof, headers = self._proof.for_app(ehr, endpoint, now)
+        proof, headers = self._prove(ehr, endpoint, now)
         answer = await self._outbound.post_form(endpoint, {**form, **proof}, headers)
         return read_tokens(answer, now, granted=granted)
 

@@ -16,7 +16,7 @@ from markdown_it import MarkdownIt
 from cds_server.smart.words import Words
 
 STYLE_PATH = "/app/style.css"
-_markdown = MarkdownIt("js-default", {"html": False, "linkify": False, "typographer": False})
+_markdown = MarkdownIt("js-default", {"html": False, "linkify": False, "typographer": False}).disable("image")
 _INDICATORS = frozenset({"critical", "warning", "info"})
 
 

@@ -29,6 +29,7 @@ from smart_helpers import (
 )
 from smart_helpers import site as plain_site
 
+from cds_server.smart import endpoints
 from cds_server.state import Knowledge
 
 HOSTILE = "https://evil.example"
@@ -506,3 +507,29 @@ def test_ids_in_the_path_are_not_taken_for_registered_ehrs(site: Site, standin: 
     query = urlsplit(callback).query
     refused(browser.get(f"/smart/callback/{quote('standin')}?{query}"))
     assert "/token" not in standin.told()
+
+
+def test_a_token_in_the_header_is_not_overruled_by_a_cookie(site: Site, standin: StandinEhr) -> None:
+    browser = signed_in(site, standin)
+    # Without authentication (loopback) a header nobody knows is passed over; the cookie is not used.
+    answer = browser.post("/fhir/$assess", json={}, headers={"Authorization": "Bearer unknown"})
+    assert answer.status_code == 422
+
+
+def test_strangers_cannot_knock_without_end(
+    site: Site, standin: StandinEhr, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "LAUNCHES_PER_MINUTE", 1)
+    assert site.browser().get(launch_path(standin)).status_code == 303
+    for path in (launch_path(standin), "/smart/callback?state=x"):
+        answer = site.browser().get(path)
+        assert answer.status_code == 429
+        assert int(answer.headers["retry-after"]) >= 1
+    assert standin.told().count("/fhir/.well-known/smart-configuration") == 1
+
+
+def test_an_ehr_that_is_away_is_not_asked_by_every_launch(site: Site, standin: StandinEhr) -> None:
+    standin.configuration = {"token_endpoint": None}
+    for _ in range(5):
+        refused(site.browser().get(launch_path(standin)), 502)
+    assert len(standin.requests) == 1

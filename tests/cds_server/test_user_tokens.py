@@ -19,7 +19,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from cds_server.auth.outbound import Outbound
+from cds_server.auth.principal import Role
+from cds_server.auth.users import UserTokenRules, UserTokens
 from cds_server.auth.users_roles import RoleRules, RolesInvalid
+from cds_server.clock import utc_now
+from cds_server.errors import Unauthenticated
 from cds_server.settings import Settings
 from cds_server.state import Knowledge
 
@@ -309,3 +314,36 @@ def test_an_identity_provider_is_set_up_wholly_or_not_at_all(tmp_path: Path) -> 
         Settings(oidc_issuer="https://login.example", oidc_roles=roles)
     with pytest.raises(ValueError, match="https is required"):
         Settings(oidc_issuer="http://login.example", oidc_audience="x", oidc_roles=roles)
+
+
+async def test_a_provider_may_rotate_its_keys(provider: Provider) -> None:
+    moment = [0.0]
+    rules = UserTokenRules(
+        issuer=provider.url,
+        audience=AUDIENCE,
+        algorithms=frozenset({"ES384"}),
+        roles=RoleRules.parse(ROLES),
+    )
+    tokens = UserTokens(rules, Outbound(), now=utc_now, monotonic=lambda: moment[0])
+
+    async def caller(token: str) -> Any:
+        return await tokens.authenticate({"headers": [(b"authorization", f"Bearer {token}".encode())]})
+
+    former = provider.token()
+    assert (await caller(former)).roles == {Role.CLINICIAN}
+    provider.keys = [ECKey.generate_key("P-384", {"kid": "k2"})]
+    with pytest.raises(Unauthenticated):  # asked a moment ago
+        await caller(provider.token({"kid": "k2"}))
+    moment[0] += 31
+    principal = await caller(
+        provider.token({"kid": "k2"}, fhirUser="https://ehr.example/fhir/Practitioner/1")
+    )
+    assert principal.fhir_user == "https://ehr.example/fhir/Practitioner/1"
+    assert (principal.kind, principal.id, principal.issuer) == ("user", "user-7", provider.url)
+    with pytest.raises(Unauthenticated):  # withdrawn
+        await caller(former)
+    provider.down = True
+    moment[0] += 3600
+    assert await caller(provider.token({"kid": "k2"})) is not None  # while the provider is away
+    assert await caller("opaque") is None
+    await tokens.close()
