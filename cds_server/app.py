@@ -24,6 +24,7 @@ from cds_server.auth.clients import TrustedClients, load_clients
 from cds_server.auth.gate import Gate
 from cds_server.auth.rates import Rates
 from cds_server.auth.replay import ReplayGuard
+from cds_server.auth.users import user_tokens
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
 from cds_server.db import migrate
@@ -43,6 +44,8 @@ from cds_server.rare.store import EnrolmentStore
 from cds_server.security_headers import SecurityHeaders
 from cds_server.settings import Settings, split
 from cds_server.site_keys import site_keys
+from cds_server.smart import endpoints as smart
+from cds_server.smart.parts import smart_parts
 from cds_server.state import House, Knowledge
 from hooks.cards import CardSettings
 
@@ -124,7 +127,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.house = house
-    app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house)]
+    app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house), *smart.routes(house)]
     app.include_router(simple_form.router(house))
     app.router.routes.append(documentation_route(app.openapi()))
     app.add_exception_handler(HTTPException, _to_the_boundary)
@@ -152,6 +155,7 @@ def create_app(
 
 def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKeys) -> House:
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
+    cipher = Cipher(keys.cipher)
     metrics = Metrics()
     return House(
         settings=settings,
@@ -159,7 +163,7 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
         knowledge=knowledge,
         trail=trail,
         pseudonymiser=Pseudonymiser(keys.pseudonym),
-        feedback=FeedbackStore(trail, Cipher(keys.cipher), now=clock),
+        feedback=FeedbackStore(trail, cipher, now=clock),
         metrics=metrics,
         fhir_servers=settings.fhir_servers,
         card_settings=CardSettings(max_cards=settings.max_cards),
@@ -168,6 +172,8 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
             settings.database_url, now=lambda: clock().timestamp(), on_unshared=metrics.replay_unshared.inc
         ),
         rates=Rates(settings.var_dir / "rates"),
+        smart=smart_parts(settings, cipher, clock),
+        users=user_tokens(settings, clock),
     )
 
 

@@ -24,6 +24,7 @@ from cds_server.cli_rare import rare_commands
 from cds_server.cli_settings import read_settings
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
+from cds_server.smart.commands import ehr_commands, smart_key_commands
 
 app = typer.Typer(
     name="cds-server",
@@ -45,7 +46,9 @@ app.add_typer(db, name="db")
 app.add_typer(bundle_commands, name="bundle")
 app.add_typer(clients_commands, name="clients")
 app.add_typer(keys_commands, name="keys")
+keys_commands.add_typer(smart_key_commands, name="smart")
 app.add_typer(rare_commands, name="rare")
+app.add_typer(ehr_commands, name="ehr")
 
 
 def _settings_help() -> str:
@@ -79,12 +82,14 @@ JsonOption = Annotated[
 def serve() -> None:
     """Start the server; everything about it is set by the environment or a TOML file, listed below."""
     from cds_server.auth.clients import ClientsFileInvalid  # noqa: PLC0415 - the client commands need no server
+    from cds_server.auth.users_roles import RolesInvalid  # noqa: PLC0415
     from cds_server.deployment.source import ModelRefused  # noqa: PLC0415
     from cds_server.serve import run  # noqa: PLC0415
+    from cds_server.smart.ehrs import EhrsInvalid  # noqa: PLC0415
 
     try:
         run(read_settings())
-    except ClientsFileInvalid as fault:
+    except (ClientsFileInvalid, EhrsInvalid, RolesInvalid) as fault:
         _fail(str(fault))
     except ModelRefused as refused:
         _fail(_unusable(refused.reason))

@@ -188,11 +188,19 @@ def _stored(directory: Path, purpose: str) -> KeyRing:
 
 
 def _create(directory: Path, name: str) -> None:
-    """Makes a key file, once: of several processes one wins, and nobody ever reads half a key."""
+    create_once(directory, name, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+
+
+def create_once(directory: Path, name: str, content: bytes) -> None:
+    """Makes a key file (0600), once: of several processes one wins, and nobody ever reads half a key.
+
+    Raises:
+        OSError: the directory cannot be written.
+    """
     temporary = directory / f".{name}.{os.getpid()}-{secrets.token_hex(4)}"
     descriptor = os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
     try:
-        os.write(descriptor, base64.b64encode(secrets.token_bytes(KEY_BYTES)) + b"\n")
+        os.write(descriptor, content)
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

@@ -19,6 +19,8 @@ from pydantic_settings import (
 )
 
 from cds_server.auth.addresses import is_loopback, parse_networks
+from cds_server.auth.outbound import AddressRefused, check_address
+from cds_server.auth.signed_tokens import ALGORITHMS
 from fhir_adapters.origin import AllowList, ServerNotAllowed
 
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
@@ -206,6 +208,39 @@ class Settings(BaseSettings):
         default=None,
         description="Key ring '1:BASE64' or '@file' for stored texts; default: made in CDS_VAR_DIR/keys.",
     )
+    oidc_issuer: str | None = Field(
+        default=None,
+        description="Issuer of the site's identity provider, as its tokens name it; see docs/smart.md.",
+    )
+    oidc_audience: str | None = Field(
+        default=None, description="Audience of its access tokens; default: CDS_PUBLIC_BASE_URL."
+    )
+    oidc_algorithms: str = Field(
+        default="ES256,ES384,RS256,RS384,PS256,PS384",
+        description="Comma-separated signature algorithms of its tokens; symmetric ones are never taken.",
+    )
+    oidc_roles: Path | None = Field(
+        default=None, description="TOML file: which scopes and claims of its tokens give which roles."
+    )
+    oidc_ca_file: Path | None = Field(
+        default=None, description="PEM file with the CAs of the identity provider's certificate."
+    )
+    oidc_any_token_type: bool = Field(
+        default=False,
+        description=(
+            "Also take tokens that do not declare themselves access tokens (typ at+jwt, RFC 9068). Only for "
+            "identity providers that cannot, and with an audience of its own for this server."
+        ),
+    )
+    smart_ehrs: Path | None = Field(
+        default=None, description="TOML file of the EHRs this server is registered with as a SMART app."
+    )
+    smart_session_hours: float = Field(
+        default=8, gt=0, le=24, description="Longest life of a session after a SMART launch, in hours."
+    )
+    smart_idle_minutes: float = Field(
+        default=30, gt=0, le=480, description="Minutes without use after which such a session ends."
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -274,6 +309,27 @@ class Settings(BaseSettings):
             if scheme not in ("http", "https") or not rest or any(c in rest for c in "/?#@ *"):
                 raise ValueError("an origin looks like https://ehr.hospital.example, without path or '*'")
         return value
+
+    @model_validator(mode="after")
+    def _people_safe(self) -> Self:
+        """What people's tokens and sessions need; a half-configured way in is no way in."""
+        for name, url in (("CDS_OIDC_ISSUER", self.oidc_issuer), ("CDS_PUBLIC_BASE_URL", self.base_url)):
+            wanted = name == "CDS_OIDC_ISSUER" or self.smart_ehrs is not None
+            if url is not None and wanted:
+                try:
+                    check_address(url, origin=url)
+                except AddressRefused as fault:
+                    raise ValueError(f"{name}: {fault}") from None
+        if self.oidc_issuer is not None and self.oidc_roles is None:
+            raise ValueError(
+                "CDS_OIDC_ISSUER needs CDS_OIDC_ROLES: the TOML file that says which of its users may do what"
+            )
+        if self.oidc_issuer is not None and self.oidc_audience is None and self.public_base_url is None:
+            raise ValueError("CDS_OIDC_ISSUER needs CDS_OIDC_AUDIENCE (or CDS_PUBLIC_BASE_URL)")
+        unknown = set(split(self.oidc_algorithms)) - ALGORITHMS
+        if unknown or not split(self.oidc_algorithms):
+            raise ValueError(f"CDS_OIDC_ALGORITHMS must be of {', '.join(sorted(ALGORITHMS))}")
+        return self
 
     @model_validator(mode="after")
     def _safe_together(self) -> Self:

@@ -11,12 +11,14 @@ from cds_server.audit import AuditTrail, digest
 from cds_server.auth.clients import TrustedClients
 from cds_server.auth.rates import Rates
 from cds_server.auth.replay import ReplayGuard
+from cds_server.auth.users import UserTokens
 from cds_server.clock import Clock
 from cds_server.feedback.store import FeedbackStore
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Pseudonymiser
 from cds_server.rare.status import NOTHING_ENROLLED, EnrolledState
 from cds_server.settings import Settings
+from cds_server.smart.parts import SmartParts
 from fhir_adapters.chart_builder import ChartBuilder
 from fhir_adapters.client import FhirClient, FhirLimits
 from fhir_adapters.origin import AllowList
@@ -108,6 +110,8 @@ class House:
     metrics: Metrics
     fhir_servers: AllowList
     card_settings: CardSettings
+    smart: SmartParts
+    users: UserTokens | None
     clients: TrustedClients
     replay: ReplayGuard
     rates: Rates
@@ -149,6 +153,9 @@ class House:
         """Close connections and the thread, then the audit trail, last because others may still record."""
         if self._fhir is not None:
             await self._fhir.close()
+        await self.smart.close()
+        if self.users is not None:
+            await self.users.close()
         await self.clients.close()
         await self.replay.close()
         self.rates.close()

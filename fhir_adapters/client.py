@@ -86,6 +86,10 @@ class FhirLimits(msgspec.Struct, frozen=True):
     concurrency: int = 8
 
 
+class ReadFailed(Exception):
+    """A single read was not answered; the text is one of ours (``"http-404"``, ``"timeout"``)."""
+
+
 class _Failed(Exception):
     """A query could not be answered; the text is one of ours (``"http-404"``, ``"timeout"``)."""
 
@@ -127,6 +131,22 @@ class FhirClient:
     async def follow(self, access: Access, links: Mapping[Query, tuple[str, int]]) -> Resources:
         """Read on where a prefetched Bundle stopped: query to (its `next` link, resources already there)."""
         return await self._all(access, dict(links))
+
+    async def read(self, access: Access, url: str) -> bytes:
+        """The body of one answer, for what is not chart content (a banner, a CapabilityStatement, a count).
+
+        Args:
+            url: relative to the base (``Patient/1``, ``metadata``).
+
+        Raises:
+            ReadFailed: no usable answer within the time budget.
+        """
+        try:
+            return await self._get(
+                access, f"{access.base.url}/{url}", time.monotonic() + self._limits.budget
+            )
+        except _Failed as failure:
+            raise ReadFailed(str(failure)) from None
 
     async def _all(self, access: Access, queries: Mapping[Query, tuple[str, int] | None]) -> Resources:
         deadline = time.monotonic() + self._limits.budget

@@ -20,12 +20,18 @@ from starlette.routing import Route
 Behaviour = Callable[[Request], Awaitable[Response]]
 
 
-@contextmanager
-def serving(app: Any) -> Iterator[str]:
-    """Serve an ASGI application with uvicorn in a thread; yields its base URL."""
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@contextmanager
+def serving(app: Any, *, port: int | None = None) -> Iterator[str]:
+    """Serve an ASGI application with uvicorn in a thread; yields its base URL."""
+    port = port or free_port()
     config = uvicorn.Config(
         app,
         host="127.0.0.1",

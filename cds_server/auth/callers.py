@@ -21,7 +21,9 @@ _log = structlog.get_logger(__name__)
 def authenticators(house: House) -> list[Authenticator]:
     """Those of this server's settings; the first that recognises a request's credentials decides."""
     settings = house.settings
-    found: list[Authenticator] = []
+    found: list[Authenticator] = [house.smart.caller]
+    if house.users is not None:
+        found.append(house.users)
     if settings.authentication != "off":
         found.append(
             ClientTokens(

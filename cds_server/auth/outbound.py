@@ -9,13 +9,14 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
+
+from cds_server.auth.addresses import is_loopback
 
 # httpx and httpcore log URLs.
 for _name in ("httpx", "httpcore"):
@@ -54,15 +55,9 @@ _TOKEN_ERRORS = frozenset(
 )
 
 
-def is_loopback(url: str) -> bool:
+def on_this_machine(url: str) -> bool:
     """Whether a URL's host is this machine by name or number."""
-    host = urlsplit(url).hostname or ""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(urlsplit(url).hostname or "")
 
 
 def check_address(url: object, *, origin: str) -> str:
@@ -85,8 +80,8 @@ def check_address(url: object, *, origin: str) -> str:
     odd = any(character in url for character in '\\ "<>^`{}') or "@" in parts.netloc or parts.fragment
     if odd or not parts.hostname:
         raise AddressRefused("not a plain absolute URL")
-    local = is_loopback(url)
-    if local and not is_loopback(origin):
+    local = on_this_machine(url)
+    if local and not on_this_machine(origin):
         raise AddressRefused("a remote server's document points at this machine")
     if parts.scheme != "https" and not (parts.scheme == "http" and local):
         raise AddressRefused("https is required")
@@ -114,7 +109,11 @@ class Outbound:
                 trust_env=False,
                 timeout=httpx.Timeout(self._seconds),
                 limits=httpx.Limits(max_connections=16, max_keepalive_connections=4, keepalive_expiry=15),
-                headers={"User-Agent": "cds-server", "Accept": "application/json"},
+                headers={
+                    "User-Agent": "cds-server",
+                    "Accept": "application/json",
+                    "Accept-Encoding": "identity",  # a compressed answer could be small here, huge in memory
+                },
             )
         return self._http
 
@@ -154,6 +153,16 @@ class Outbound:
             raise ServerUnreachable(f"http-{status}")
         return _object(body)
 
+    async def post_and_forget(self, url: str, form: Mapping[str, str], headers: Mapping[str, str]) -> None:
+        """Send a form whose answer has no content (token revocation, RFC 7009, 2.2).
+
+        Raises:
+            ServerUnreachable: no answer, or another status than 200.
+        """
+        status, _ = await self._exchange("POST", url, form=form, headers=headers)
+        if status != 200:
+            raise ServerUnreachable(f"http-{status}")
+
     async def _exchange(
         self,
         method: str,
@@ -171,8 +180,9 @@ class Outbound:
                     method, url, data=dict(form) if form is not None else None, headers=dict(headers or {})
                 ) as response,
             ):
-                # Decoded bytes are counted, so a small compressed answer cannot unfold into a large one.
-                async for chunk in response.aiter_bytes(16_384):
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise ServerUnreachable("answered compressed, which was not asked for")
+                async for chunk in response.aiter_raw():
                     body += chunk
                     if len(body) > _LARGEST:
                         raise ServerUnreachable("too-large")

@@ -49,8 +49,10 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("POST", "/api/v1/predict", _CLINICAL),
     Permission("GET", "/api/v1/aggregates", _AGGREGATES),
     # Pages and what they load
-    Permission("GET", "/app", _PEOPLE),
-    Permission("POST", "/app", _PEOPLE),
+    # The app's page: shows a patient to a session only, and everybody else, in words, how to sign in.
+    Permission("GET", "/app", ANYONE),
+    Permission("GET", "/app/", ANYONE),
+    Permission("GET", "/app/style.css", ANYONE),
     Permission("GET", "/app/{rest:path}", _PEOPLE),
     Permission("POST", "/app/{rest:path}", _PEOPLE),
     Permission("GET", "/audit", _AUDITORS),
@@ -60,6 +62,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     # SMART: who is on the way in is not known yet; each of these checks its state itself.
     Permission("GET", "/smart/launch", ANYONE),
     Permission("GET", "/smart/callback", ANYONE),
+    Permission("GET", "/smart/callback/{ehr}", ANYONE),
     Permission("GET", "/smart/jwks.json", ANYONE),
     Permission("POST", "/smart/logout", ANYONE),
     # Operation

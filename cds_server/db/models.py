@@ -121,6 +121,31 @@ class FeedbackSuggestionRow(Base):
     __table_args__ = (Index("ix_feedback_suggestions_suggestion", "suggestion"),)
 
 
+class SmartLaunchRow(Base):
+    """A SMART launch on its way through an EHR's authorization server; gone when it is over or expired."""
+
+    __tablename__ = "smart_launches"
+    state_digest: Mapped[str] = mapped_column(Text, primary_key=True)
+    browser_digest: Mapped[str] = mapped_column(Text)
+    expires: Mapped[datetime] = mapped_column(UtcDateTime)
+    sealed: Mapped[str] = mapped_column(Text, comment="AES-GCM under the site key")
+
+    __table_args__ = (Index("ix_smart_launches_expires", "expires"),)
+
+
+class SmartSessionRow(Base):
+    """A person's session after a SMART launch; who and what is sealed, only its times are not."""
+
+    __tablename__ = "smart_sessions"
+    session_digest: Mapped[str] = mapped_column(Text, primary_key=True)
+    expires: Mapped[datetime] = mapped_column(UtcDateTime)
+    seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    refreshing: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    sealed: Mapped[str] = mapped_column(Text, comment="AES-GCM under the site key")
+
+    __table_args__ = (Index("ix_smart_sessions_expires", "expires"),)
+
+
 class UsedTokenRow(Base):
     """A client's token that was used; needed until it has expired, then deleted."""
 

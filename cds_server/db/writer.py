@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from cds_server.audit.events import Decision, Record, to_utc
+from cds_server.audit.events import Access, Decision, Record, Withheld, to_utc
 from cds_server.db import HEAD
 from cds_server.db.urls import is_sqlite
 
@@ -135,6 +135,25 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
                         suggestions,
                     )
                 )
+        elif isinstance(record, Access):
+            out.events.append(
+                (
+                    record.event_id,
+                    recorded,
+                    _text(record.activity),
+                    _text(record.service),
+                    None,
+                    _text(record.client),
+                    _text(record.user),
+                    _text(record.patient),
+                    None,
+                    None,
+                    record.status,
+                    payload,
+                )
+            )
+        elif isinstance(record, Withheld):
+            raise TypeError("the chain's own record; written by the part that makes the chain")
         else:
             moment = record.outcome_timestamp
             outcome_time = None if moment is None else sqlite_time(moment) if text_times else to_utc(moment)

@@ -1,0 +1,77 @@
+"""Logins, logouts and refused launches in the audit trail."""
+
+import structlog
+
+from cds_server.audit import Access, AuditUnavailable, new_id
+from cds_server.http import Call
+from cds_server.smart.service import LaunchRefused
+from cds_server.smart.stores import Session
+from cds_server.state import House
+
+_log = structlog.get_logger(__name__)
+
+
+class Recorder:
+    """Writes what happens at the app's door."""
+
+    def __init__(self, house: House) -> None:
+        self._house = house
+
+    async def login(self, call: Call, session: Session) -> None:
+        """A person came in.
+
+        Raises:
+            AuditUnavailable: it cannot be recorded; then nobody comes in.
+        """
+        await self._house.trail.record(self._access(call, session, "login"))
+        _log.info("smart.login", ehr=session.ehr, request_id=call.request_id)
+
+    async def logout(self, call: Call, session: Session) -> None:
+        """A person went.  What cannot be recorded does not keep the session open."""
+        await self._if_possible(self._access(call, session, "logout"))
+        _log.info("smart.logout", ehr=session.ehr, request_id=call.request_id)
+
+    async def refused(self, call: Call, refusal: LaunchRefused) -> None:
+        """A launch, callback or form did not hold; that stays the answer when it cannot be recorded."""
+        _log.warning("smart.refused", category=refusal.category, request_id=call.request_id)
+        await self._if_possible(
+            Access(
+                event_id=new_id(),
+                recorded=self._house.clock(),
+                activity="authentication-failed",
+                service="smart",
+                status=401,
+                reason=refusal.category,
+                network=_peer(call),
+                request=call.request_id or None,
+            )
+        )
+
+    def _access(self, call: Call, session: Session, activity: str) -> Access:
+        house = self._house
+        principal = house.smart.service.principal(session)
+        patient = session.tokens.patient
+        return Access(
+            event_id=new_id(),
+            recorded=house.clock(),
+            activity=activity,
+            service="smart",
+            client=f"smart-app:{session.ehr}",
+            user=house.pseudonymiser.pseudonym("user", session.person.reference),
+            roles=tuple(sorted(principal.roles)) if principal is not None else (),
+            purpose="TREAT",
+            network=_peer(call),
+            request=call.request_id or None,
+            patient=house.pseudonymiser.pseudonym("patient", patient) if patient is not None else None,
+        )
+
+    async def _if_possible(self, access: Access) -> None:
+        try:
+            await self._house.trail.record(access)
+        except AuditUnavailable:
+            _log.error("smart.not_recorded", activity=access.activity)
+
+
+def _peer(call: Call) -> str | None:
+    client = call.scope.get("client")
+    return client[0] if client else None
