@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 import uuid
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -99,32 +100,39 @@ def run(rounds: int, count: int, resources: int) -> list[str]:
     body = hook_request(resources)
     keys: dict[str, Any] = {"ES384": ECKey.generate_key("P-384"), "RS384": RSAKey.generate_key(2048)}
     workdirs = [Path(tempfile.mkdtemp(prefix="cds-bench-")) for _ in range(2)]
-    open_server, guarded = start(workdirs[0], None), start(workdirs[1], keys)
     lines = []
-    try:
+    with ExitStack() as running:
+        for directory in workdirs:
+            running.callback(shutil.rmtree, directory, ignore_errors=True)
+        open_server = start(workdirs[0], None)
+        running.callback(open_server.stop)
+        guarded = start(workdirs[1], keys)
+        running.callback(guarded.stop)
         for server, sent in ((open_server, [None] * 50), (guarded, tokens(keys["ES384"], "ES384", 50))):
             asyncio.run(calls(server.port, body, list(sent), 4))
         for algorithm, key in keys.items():
             for callers in (1, 64):
-                ratios, extra, cpu = [], [], []
+                seen: dict[str, list[float]] = {}
                 for _ in range(rounds):
-                    ready: list[str | None] = [*tokens(key, algorithm, count)]
-                    before = open_server.cpu()
-                    plain = asyncio.run(calls(open_server.port, body, [None] * count, callers))
-                    between, checked_before = open_server.cpu(), guarded.cpu()
-                    checked = asyncio.run(calls(guarded.port, body, ready, callers))
-                    cpu.append((guarded.cpu() - checked_before - (between - before)) / count * 1e3)
-                    ratios.append(checked.rate / plain.rate)
-                    extra.append((checked.quantile(0.5) - plain.quantile(0.5)) * 1e3)
+                    pair = {}
+                    for name, server in (("plain", open_server), ("checked", guarded)):
+                        sent: list[str | None] = (
+                            [None] * count if name == "plain" else [*tokens(key, algorithm, count)]
+                        )
+                        before = server.cpu()
+                        sample = asyncio.run(calls(server.port, body, sent, callers))
+                        pair[name] = (sample, (server.cpu() - before) / count * 1e3)
+                        seen.setdefault(f"{name} cpu", []).append(pair[name][1])
+                        seen.setdefault(f"{name} p50", []).append(sample.quantile(0.5) * 1e3)
+                    rates = pair["checked"][0].rate / pair["plain"][0].rate
+                    seen.setdefault("rate", []).append(rates)
+                    seen.setdefault("cpu", []).append(pair["checked"][1] / pair["plain"][1])
+                middle = {name: statistics.median(values) for name, values in seen.items()}
                 lines.append(
-                    f"| {algorithm} | {callers} | {statistics.median(ratios):.2f} | "
-                    f"{statistics.median(extra):+.2f} ms | {statistics.median(cpu):+.2f} ms |"
+                    f"| {algorithm} | {callers} | **{middle['rate']:.2f}** | {middle['plain p50']:.1f} / "
+                    f"{middle['checked p50']:.1f} ms | {middle['plain cpu']:.2f} / "
+                    f"{middle['checked cpu']:.2f} ms | **{middle['cpu']:.2f}** |"
                 )
-    finally:
-        open_server.stop()
-        guarded.stop()
-        for directory in workdirs:
-            shutil.rmtree(directory, ignore_errors=True)
     return lines
 
 
@@ -138,7 +146,11 @@ def main() -> None:
     parser.add_argument("--resources", type=int, default=100, help="resources of the chart (default 100)")
     options = parser.parse_args()
     uvloop.install()
-    print("| algorithm | callers | rate, verified / unverified | p50 | CPU per call |\n|---|---|---|---|---|")
+    print(
+        "| algorithm | callers | rate, verified : unverified | p50, unverified / verified "
+        "| CPU per call, the same | ratio |"
+    )
+    print("|---|---|---|---|---|---|")
     print("\n".join(run(options.rounds, options.calls, options.resources)))
 
 

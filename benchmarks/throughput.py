@@ -49,7 +49,7 @@ class Server:
         self._process = subprocess.Popen(
             command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = began + 120  # a busy machine takes its time
+        deadline = began + 300  # a busy machine takes its time
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", port), timeout=0.2):
@@ -59,6 +59,7 @@ class Server:
                     break
             except OSError:
                 if time.perf_counter() > deadline or self._process.poll() is not None:
+                    self._process.kill()
                     raise
                 time.sleep(0.02)
         self.start_seconds = time.perf_counter() - began
