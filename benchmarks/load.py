@@ -28,7 +28,8 @@ class Sample:
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-async def _answer(reader: asyncio.StreamReader) -> int:
+async def answer(reader: asyncio.StreamReader) -> int:
+    """Read one answer; its status."""
     head = await reader.readuntil(b"\r\n\r\n")
     status = int(head[9:12])
     length = 0
@@ -47,7 +48,7 @@ async def _caller(port: int, request: bytes, until: float, sample: Sample) -> No
         while time.perf_counter() < until:
             started = time.perf_counter()
             writer.write(request)
-            if await _answer(reader) == 200:
+            if await answer(reader) == 200:
                 sample.latencies.append(time.perf_counter() - started)
             else:
                 sample.failures += 1

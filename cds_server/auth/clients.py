@@ -100,7 +100,7 @@ class ClientEntry(BaseModel):
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
-    client: tuple[ClientEntry, ...] = Field(min_length=1)
+    client: tuple[ClientEntry, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def read_entries(path: Path) -> tuple[ClientEntry, ...]:
         entries = _File.model_validate(document).client
     except ValidationError as error:
         raise ClientsFileInvalid(path, [_fault(one, document) for one in error.errors()]) from None
-    faults = _together(entries, path.parent)
+    faults = _together(entries, path.parent) if entries else ["write at least one [[client]] table"]
     if faults:
         raise ClientsFileInvalid(path, faults)
     return entries
@@ -264,6 +264,5 @@ def _fault(error: ErrorDetails, document: Mapping[str, Any]) -> str:
         if where != "the file"
         else "not a field; the file holds [[client]] tables",
         "string_pattern_mismatch": "letters, digits, '.', '_', '-'; at most 64, the first a letter or digit",
-        "too_short": "write at least one [[client]] table",
     }.get(kind, error["msg"].removeprefix("Value error, "))
     return f"{where}: {field}: {fix}" if field else f"{where}: {fix}"

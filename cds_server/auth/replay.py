@@ -27,8 +27,15 @@ DATABASE_SECONDS = 1.0
 """How long a call waits for the database before it counts as away."""
 RETRY_SECONDS = 2.0
 PRUNE_SECONDS = 60.0
+KEPT_SECONDS = 600
+"""How long after its expiry a token stays in the table: another machine's clock may be behind."""
 MOST_REMEMBERED = 1_000_000
 """Digests one process holds (about 150 MB); more valid tokens than that at a time are refused."""
+
+
+def token_digest(issuer: str, jti: str) -> str:
+    """What is kept of a token; the length keeps ("ab", "c") and ("a", "bc") apart."""
+    return hashlib.sha256(f"{len(issuer)}:{issuer}{jti}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class ReplayGuard:
@@ -64,7 +71,7 @@ class ReplayGuard:
         """
         if len(self._seen) >= MOST_REMEMBERED:
             raise Unavailable("more calls than can be told apart now; try again")
-        digest = hashlib.sha256(f"{len(issuer)}:{issuer}{jti}".encode("utf-8", "surrogatepass")).hexdigest()
+        digest = token_digest(issuer, jti)
         if digest in self._seen:
             return False
         self._seen[digest] = expires
@@ -135,4 +142,4 @@ class ReplayGuard:
         self._unsaved = {digest: expires for digest, expires in self._unsaved.items() if expires >= now}
         if not self._away_until:
             with contextlib.suppress(DatabaseAway):  # the next batch finds out
-                await self._table.prune(int(now))
+                await self._table.prune(int(now) - KEPT_SECONDS)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import chromium
 import httpx
 import pytest
 from auth_helpers import BASE, Ehr, clients_file, protected, published
@@ -362,3 +363,14 @@ def test_pages_may_stand_in_the_windows_a_site_names_and_data_in_none(start_serv
     page = running.client.get("/docs").headers["content-security-policy"]
     assert page.endswith("frame-ancestors https://ehr.hospital.example")
     assert "frame-ancestors 'none'" in running.client.get(DISCOVERY).headers["content-security-policy"]
+
+
+@pytest.mark.skipif(chromium.BINARY is None, reason="no Chromium on this machine (apt: chromium)")
+def test_the_documentation_is_whole_in_a_browser_under_its_policy(server: Running) -> None:
+    with chromium.browser() as browser:
+        browser.open(f"{server.url}/docs")
+        assert "POST" in browser.text and "/fhir/$assess" in browser.text
+        assert browser.violations == []
+        # The policy is in force there: a script in the page does not run.
+        browser.run("document.body.appendChild(document.createElement('script')).text = 'window.ran = 1'")
+        assert browser.run("typeof window.ran") == "undefined"
