@@ -96,7 +96,7 @@ class Outbound:
         seconds: for one whole exchange.
     """
 
-    def __init__(self, *, ca_file: Path | None = None, seconds: float = 5.0) -> None:
+    def __init__(self, *, ca_file: Path | None = None, seconds: float = 10.0) -> None:
         self._ca_file = ca_file
         self._seconds = seconds
         self._http: httpx.AsyncClient | None = None
