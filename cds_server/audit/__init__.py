@@ -4,15 +4,26 @@
 away, fsynced in the local spool.  `docs/operations-audit.md` says what that means for operators.
 """
 
-from cds_server.audit.events import CardFeedback, Decision, Record, ShownCard, digest, new_id
+from cds_server.audit.events import (
+    Access,
+    CardFeedback,
+    Decision,
+    Entity,
+    Record,
+    ShownCard,
+    digest,
+    new_id,
+)
 from cds_server.audit.trail import AuditState, AuditTrail, AuditUnavailable
 
 __all__ = [
+    "Access",
     "AuditState",
     "AuditTrail",
     "AuditUnavailable",
     "CardFeedback",
     "Decision",
+    "Entity",
     "Record",
     "ShownCard",
     "digest",
