@@ -6,6 +6,7 @@ Puts the pieces together and does nothing else.  `create_app` is the one way to 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import structlog
@@ -19,6 +20,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
+from cds_server.audit.reader import AuditReader
+from cds_server.audit.sealing import Sealer
+from cds_server.audit.settings_change import changes
+from cds_server.audit.signing import Signer
+from cds_server.audit.upkeep import Upkeep
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
 from cds_server.db import migrate
@@ -82,11 +88,16 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await _check_schema(settings.database_url)
         await house.trail.start()
+        await house.trail.record_all(
+            changes(settings, house.knowledge.bundle, house.pseudonymiser, house.clock())
+        )
+        house.upkeep.start()
         watch.start()
         try:
             yield
         finally:
             await watch.stop()
+            await house.upkeep.stop()
             await house.close()
 
     app = Application(
@@ -130,12 +141,24 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
         if key is not None
     }
     keys = SiteKeys.open(settings.var_dir / "keys", **given)
-    trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
+    signing_key = settings.audit_signing_key
+    signer = Signer.open(
+        settings.var_dir / "keys", signing_key.get_secret_value() if signing_key is not None else None
+    )
+    trail = AuditTrail(settings.database_url, settings.var_dir / "spool", signer=signer)
+    engine = create_engine(settings.database_url)
+    interval = timedelta(seconds=settings.audit_checkpoint_seconds)
+    sealer = Sealer(engine, signer, settings.var_dir, interval=interval, clock=clock)
     return House(
         settings=settings,
         clock=clock,
         knowledge=knowledge,
         trail=trail,
+        engine=engine,
+        reader=AuditReader(engine),
+        upkeep=Upkeep(
+            trail, sealer, engine, interval=interval, events=settings.audit_checkpoint_events, clock=clock
+        ),
         pseudonymiser=Pseudonymiser(keys.pseudonym),
         feedback=FeedbackStore(trail, Cipher(keys.cipher), now=clock),
         metrics=Metrics(),

@@ -54,8 +54,9 @@ async def rows(database_url: str, query: str, **values: Any) -> list[tuple[Any, 
 
 
 async def stored_ids(database_url: str) -> list[str]:
-    """All event ids in the order of `seq`."""
-    return [row[0] for row in await rows(database_url, "SELECT event_id FROM events ORDER BY seq")]
+    """The ids of all recorded events in the order of `seq`; not the places the chain keeps for others."""
+    query = "SELECT event_id FROM events WHERE action <> 'withheld' ORDER BY seq"
+    return [row[0] for row in await rows(database_url, query)]
 
 
 @asynccontextmanager
