@@ -137,6 +137,9 @@ class AuditTrail:
         except DatabaseAway as error:
             self._leave_database(error)
         self._tasks = [asyncio.create_task(self._write_loop()), asyncio.create_task(self._keep_loop())]
+        if self._signer is not None:
+            with contextlib.suppress(AuditUnavailable):  # the next record opens the strand then
+                await self._durable([])
 
     async def record(self, record: Record) -> None:
         """Returns only when the record is durable.
@@ -150,9 +153,10 @@ class AuditTrail:
         """Like `record`, for several that belong together: one commit holds them all, in this order."""
         if not self._tasks or self._closing.is_set():
             raise AuditUnavailable("the audit trail is not running")
-        entries = [_entry(record) for record in records]
-        if not entries:
-            return
+        if records:
+            await self._durable([_entry(record) for record in records])
+
+    async def _durable(self, entries: list[Entry]) -> None:
         waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._wake.set()
@@ -263,7 +267,7 @@ class AuditTrail:
     def _chained(self, entries: list[Entry]) -> tuple[list[Entry], Strand]:
         """The entries at their places in the strand, and the strand after them; opens a new strand."""
         strand = self._strand
-        if entries and strand.count == 0 and self._signer is not None:
+        if strand.count == 0 and self._signer is not None:
             entries = [_entry(_opening(self._signer, strand)), *entries]
         links, strand = strand.extended([entry.payload for entry in entries])
         return [Entry(e.record, e.payload, link) for e, link in zip(entries, links, strict=True)], strand

@@ -24,6 +24,7 @@ from cds_server.db import writer
 from cds_server.db.models import CheckpointRow, Event
 
 _PAGE = 2_000
+_AFTER_ALL = 2**62  # of `seq`: nothing at a verified place is read again
 _NAMED = 20  # rows of one kind that are named one by one
 _Columns = Sequence[object]
 
@@ -178,7 +179,7 @@ class Verifier:
         async with self._engine.connect() as connection:
             if start.count:
                 await self._still_there(connection, start)
-            place, seq, first = start.count, 0, start.count == 0
+            place, seq, first = start.count, _AFTER_ALL, start.count == 0
             while True:
                 query = text(
                     f"SELECT seq, {writer.EVENT_COLUMNS} FROM events WHERE strand = :strand "  # noqa: S608

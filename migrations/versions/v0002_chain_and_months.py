@@ -92,7 +92,7 @@ def downgrade() -> None:
         "json_extract(payload, '$.kind') = 'decision'" if sqlite else "payload::json->>'kind' = 'decision'"
     )
     op.execute(
-        f"INSERT INTO events (seq, {_OLD}) SELECT seq, {_OLD} FROM events_0002 WHERE {decision} ORDER BY seq"
+        f"INSERT INTO events (seq, {_OLD}) SELECT seq, {_OLD} FROM events_0002 WHERE {decision} ORDER BY seq"  # noqa: S608
     )
     op.execute("DROP TABLE events_0002")
     op.create_index("ix_events_recorded", "events", ["recorded"])
@@ -117,12 +117,12 @@ def _events_sqlite() -> None:
     # Nothing is partitioned here: what came before the chain is unfiled, and the trigger below, not the
     # constraint, keeps a record that is replayed from being stored twice.
     op.execute(
-        f"INSERT INTO events ({_COLUMNS}) SELECT seq, event_id, '{_EPOCH}', recorded, action, service, "
+        f"INSERT INTO events ({_COLUMNS}) SELECT seq, event_id, '{_EPOCH}', recorded, action, service, "  # noqa: S608
         "hook_instance, client, user_pseudonym, patient_pseudonym, NULL, severity, escalation, status, "
         "payload FROM events_0001 ORDER BY seq"
     )
     op.execute(
-        f"INSERT INTO events ({_OLD}, filed, entity) SELECT feedback_id, recorded, 'feedback', service, "
+        f"INSERT INTO events ({_OLD}, filed, entity) SELECT feedback_id, recorded, 'feedback', service, "  # noqa: S608
         f"NULL, client, NULL, NULL, NULL, NULL, 200, payload, '{_EPOCH}', 'urn:uuid:' || card "
         "FROM feedback ORDER BY seq"
     )
@@ -159,13 +159,13 @@ def _events_postgresql() -> None:
         "+ n * interval '1 month')::date) FROM generate_series(0, 3) AS n"
     )
     op.execute(
-        f"INSERT INTO events ({_COLUMNS}) SELECT seq, event_id, cds_filed(event_id, recorded), recorded, "
+        f"INSERT INTO events ({_COLUMNS}) SELECT seq, event_id, cds_filed(event_id, recorded), recorded, "  # noqa: S608
         "action, service, hook_instance, client, user_pseudonym, patient_pseudonym, NULL, severity, "
         "escalation, status, payload FROM events_0001 ORDER BY seq"
     )
     _next_seq_postgresql()
     op.execute(
-        f"INSERT INTO events ({_OLD}, filed, entity) SELECT feedback_id, recorded, 'feedback', service, "
+        f"INSERT INTO events ({_OLD}, filed, entity) SELECT feedback_id, recorded, 'feedback', service, "  # noqa: S608
         "NULL, client, NULL, NULL, NULL, NULL, 200, payload, cds_filed(feedback_id, recorded), "
         "'urn:uuid:' || card FROM feedback ORDER BY seq"
     )
@@ -226,6 +226,6 @@ def _refuse_changes_sqlite(table: str, known: str) -> None:
         )
     # INSERT OR REPLACE deletes without firing delete triggers: a known row is passed over before that.
     op.execute(
-        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
+        f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "  # noqa: S608
         f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {known}) BEGIN SELECT RAISE(IGNORE); END"
     )
