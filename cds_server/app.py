@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
+from cds_server.audit.asking import Asking
 from cds_server.audit.reader import AuditReader
 from cds_server.audit.sealing import Sealer
 from cds_server.audit.settings_change import changes
@@ -27,6 +28,7 @@ from cds_server.audit.signing import Signer
 from cds_server.audit.upkeep import Upkeep
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
+from cds_server.console import endpoints as console
 from cds_server.db import migrate
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
@@ -34,6 +36,7 @@ from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import BundleSource
 from cds_server.deployment.watch import Watch
 from cds_server.feedback.store import FeedbackStore
+from cds_server.fhir_api import audit_search
 from cds_server.fhir_api import endpoints as fhir_api
 from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBoundary
 from cds_server.monitoring import endpoints as monitoring
@@ -114,7 +117,12 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         redoc_url=None,
     )
     app.state.house = house
-    app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house)]
+    app.router.routes[:0] = [
+        *fhir_api.routes(house),
+        *audit_search.routes(house),
+        *console.routes(house),
+        *monitoring.routes(house),
+    ]
     app.include_router(simple_form.router(house))
     app.router.routes.append(documentation_route(app.openapi()))
     app.add_exception_handler(HTTPException, _to_the_boundary)
@@ -147,6 +155,7 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
     )
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool", signer=signer)
     engine = create_engine(settings.database_url)
+    pseudonymiser = Pseudonymiser(keys.pseudonym)
     interval = timedelta(seconds=settings.audit_checkpoint_seconds)
     sealer = Sealer(engine, signer, settings.var_dir, interval=interval, clock=clock)
     return House(
@@ -155,11 +164,11 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
         knowledge=knowledge,
         trail=trail,
         engine=engine,
-        reader=AuditReader(engine),
+        asking=Asking(AuditReader(engine), trail, pseudonymiser, clock),
         upkeep=Upkeep(
             trail, sealer, engine, interval=interval, events=settings.audit_checkpoint_events, clock=clock
         ),
-        pseudonymiser=Pseudonymiser(keys.pseudonym),
+        pseudonymiser=pseudonymiser,
         feedback=FeedbackStore(trail, Cipher(keys.cipher), now=clock),
         metrics=Metrics(),
         fhir_servers=settings.fhir_servers,

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
+from cds_server.cli_audit import audit_commands
 from cds_server.cli_bundle import bundle_commands
 from cds_server.cli_extra import CommandsWithExtras
+from cds_server.cli_partitions import partitions
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
@@ -41,6 +43,8 @@ db = typer.Typer(
 app.add_typer(db, name="db")
 app.add_typer(bundle_commands, name="bundle")
 app.add_typer(rare_commands, name="rare")
+app.add_typer(audit_commands, name="audit")
+db.command()(partitions)
 
 
 def _settings_help() -> str:

@@ -10,7 +10,7 @@ from typing import TypeVar
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit import AuditTrail, digest
-from cds_server.audit.reader import AuditReader
+from cds_server.audit.asking import Asking
 from cds_server.audit.upkeep import Upkeep
 from cds_server.clock import Clock
 from cds_server.feedback.store import FeedbackStore
@@ -80,7 +80,7 @@ class House:
     knowledge: Knowledge
     trail: AuditTrail
     engine: AsyncEngine
-    reader: AuditReader
+    asking: Asking
     upkeep: Upkeep
     pseudonymiser: Pseudonymiser
     feedback: FeedbackStore

@@ -53,7 +53,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
     `since` is inclusive, `until` exclusive (UTC).  `patients` are pseudonyms.  `agents` are client ids
     and pseudonyms of users.  `activities` are codes of `activities.ACTIVITIES`.  `outcomes` are codes of
-    audit-event-outcome (0, 4, 8).  `entities` are references.  `traces` are hook instances and request ids.
+    audit-event-outcome (0, 4, 8).  `entities` are references, URIs, hook instances or request ids.
     """
 
     since: datetime | None = None
@@ -63,7 +63,6 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     activities: frozenset[str] | None = None
     outcomes: frozenset[str] | None = None
     entities: tuple[str, ...] | None = None
-    traces: tuple[str, ...] | None = None
     ids: tuple[str, ...] | None = None
     newest_first: bool = True
 
@@ -92,9 +91,9 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
                 or_(*(_OUTCOMES[code] for code in sorted(self.outcomes))) if self.outcomes else false()
             )
         if self.entities is not None:
-            found.append(and_(Event.entity.is_not(None), Event.entity.in_(self.entities)))
-        if self.traces is not None:
-            found.append(Event.hook_instance.in_(self.traces))
+            traces = [entity.removeprefix("urn:uuid:") for entity in self.entities]
+            about = and_(Event.entity.is_not(None), Event.entity.in_(self.entities))
+            found.append(or_(about, Event.hook_instance.in_(traces)))
         if self.ids is not None:
             found.append(Event.event_id.in_(self.ids))
         return found
