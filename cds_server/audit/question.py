@@ -10,12 +10,13 @@ import binascii
 from datetime import UTC, datetime, timedelta
 
 import msgspec
-from sqlalchemy import ColumnElement, Select, and_, false, func, or_, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, false, func, literal_column, or_, select, tuple_
 
 from cds_server.audit.activities import ACTIVITIES
 from cds_server.db.models import Event
 from cds_server.db.writer import UNFILED
 
+_FREQUENT = "hook-call"
 _FILED_WITHIN = timedelta(days=1)  # cds_server.db.writer.filed
 
 
@@ -86,6 +87,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
             found.append(or_(*either) if either else false())
         if self.activities is not None and self.activities != frozenset(ACTIVITIES):
             found.append(Event.action.in_(sorted(self.activities)) if self.activities else false())
+            if _FREQUENT not in self.activities:
+                found.append(Event.action != literal_column(f"'{_FREQUENT}'"))  # what the index is limited to
         if self.outcomes is not None:
             found.append(
                 or_(*(_OUTCOMES[code] for code in sorted(self.outcomes))) if self.outcomes else false()

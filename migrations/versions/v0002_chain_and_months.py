@@ -21,7 +21,7 @@ _INDEXES = (
     ("ix_events_patient", "patient_pseudonym, recorded", ""),
     ("ix_events_user", "user_pseudonym, recorded", ""),
     ("ix_events_client", "client, recorded", ""),
-    ("ix_events_action", "action, recorded", ""),
+    ("ix_events_action", "action, recorded", " WHERE action <> 'hook-call'"),
     ("ix_events_trace", "hook_instance", ""),
     ("ix_events_entity", "entity", " WHERE entity IS NOT NULL"),
     ("ix_events_failed", "recorded", " WHERE status >= 400"),
@@ -69,6 +69,8 @@ def downgrade() -> None:
         op.execute(f"DROP INDEX {name}")
     if not sqlite:
         op.execute("ALTER TABLE events_0002 DROP CONSTRAINT uq_events_event_id")
+        op.execute("ALTER TABLE events_0002 RENAME CONSTRAINT events_pkey TO events_0002_pkey")
+        op.execute("ALTER SEQUENCE events_seq_seq RENAME TO events_0002_seq_seq")
     number = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
     op.create_table(
         "events",
