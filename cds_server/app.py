@@ -6,6 +6,7 @@ Puts the pieces together and does nothing else.  `create_app` is the one way to 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import structlog
@@ -19,6 +20,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
+from cds_server.audit.asking import Asking
+from cds_server.audit.reader import AuditReader
+from cds_server.audit.sealing import Sealer
+from cds_server.audit.settings_change import changes
+from cds_server.audit.signing import Signer
+from cds_server.audit.upkeep import Upkeep
 from cds_server.auth.callers import gate_options
 from cds_server.auth.clients import TrustedClients, load_clients
 from cds_server.auth.gate import Gate
@@ -27,6 +34,7 @@ from cds_server.auth.replay import ReplayGuard
 from cds_server.auth.users import user_tokens
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
+from cds_server.console import endpoints as console
 from cds_server.db import migrate
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
@@ -34,6 +42,7 @@ from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import BundleSource
 from cds_server.deployment.watch import Watch
 from cds_server.feedback.store import FeedbackStore
+from cds_server.fhir_api import audit_search
 from cds_server.fhir_api import endpoints as fhir_api
 from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBoundary
 from cds_server.monitoring import endpoints as monitoring
@@ -106,11 +115,16 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await _check_schema(settings.database_url)
         await house.trail.start()
+        await house.trail.record_all(
+            changes(settings, house.knowledge.bundle, house.pseudonymiser, house.clock())
+        )
+        house.upkeep.start()
         watch.start()
         try:
             yield
         finally:
             await watch.stop()
+            await house.upkeep.stop()
             await house.close()
 
     app = Application(
@@ -127,7 +141,13 @@ def create_app(
         redoc_url=None,
     )
     app.state.house = house
-    app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house), *smart.routes(house)]
+    app.router.routes[:0] = [
+        *fhir_api.routes(house),
+        *audit_search.routes(house),
+        *console.routes(house),
+        *monitoring.routes(house),
+        *smart.routes(house),
+    ]
     app.include_router(simple_form.router(house))
     app.router.routes.append(documentation_route(app.openapi()))
     app.add_exception_handler(HTTPException, _to_the_boundary)
@@ -154,15 +174,28 @@ def create_app(
 
 
 def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKeys) -> House:
-    trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
+    signing_key = settings.audit_signing_key
+    signer = Signer.open(
+        settings.var_dir / "keys", signing_key.get_secret_value() if signing_key is not None else None
+    )
+    trail = AuditTrail(settings.database_url, settings.var_dir / "spool", signer=signer)
+    engine = create_engine(settings.database_url)
+    pseudonymiser = Pseudonymiser(keys.pseudonym)
     cipher = Cipher(keys.cipher)
     metrics = Metrics()
+    interval = timedelta(seconds=settings.audit_checkpoint_seconds)
+    sealer = Sealer(engine, signer, settings.var_dir, interval=interval, clock=clock)
     return House(
         settings=settings,
         clock=clock,
         knowledge=knowledge,
         trail=trail,
-        pseudonymiser=Pseudonymiser(keys.pseudonym),
+        engine=engine,
+        asking=Asking(AuditReader(engine), trail, pseudonymiser, clock),
+        upkeep=Upkeep(
+            trail, sealer, engine, interval=interval, events=settings.audit_checkpoint_events, clock=clock
+        ),
+        pseudonymiser=pseudonymiser,
         feedback=FeedbackStore(trail, cipher, now=clock),
         metrics=metrics,
         fhir_servers=settings.fhir_servers,

@@ -16,10 +16,12 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
+from cds_server.cli_audit import audit_commands
 from cds_server.cli_bundle import bundle_commands
 from cds_server.cli_clients import clients_commands
 from cds_server.cli_extra import CommandsWithExtras
 from cds_server.cli_keys import keys_commands
+from cds_server.cli_partitions import partitions
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_settings import read_settings
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
@@ -49,6 +51,8 @@ app.add_typer(keys_commands, name="keys")
 keys_commands.add_typer(smart_key_commands, name="smart")
 app.add_typer(rare_commands, name="rare")
 app.add_typer(ehr_commands, name="ehr")
+app.add_typer(audit_commands, name="audit")
+db.command()(partitions)
 
 
 def _settings_help() -> str:

@@ -46,6 +46,11 @@ class KeyRing:
     def __reduce__(self) -> str:
         raise TypeError("keys are not pickled")
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the keys, growing; the last is in use."""
+        return tuple(sorted(self._keys))
+
     def key(self, number: int) -> bytes | None:
         """The key of that number, if there is one."""
         return self._keys.get(number)
@@ -77,24 +82,32 @@ class SiteKeys:
             OSError: the directory cannot be read or written.
         """
         return cls(
-            _given("pseudonym key", pseudonym) if pseudonym else _stored(directory, "pseudonym"),
-            _given("cipher key", cipher) if cipher else _stored(directory, "cipher"),
+            open_ring(directory, "pseudonym", pseudonym),
+            open_ring(directory, "cipher", cipher),
         )
+
+
+def open_ring(directory: Path, purpose: str, given: str | None = None) -> KeyRing:
+    """The key ring of one purpose: the given one, else that of `directory`, made there if missing.
+
+    Raises:
+        KeyMaterialInvalid: a file or setting is not a key.
+        OSError: the directory cannot be read or written.
+    """
+    return _given(f"{purpose} key", given) if given else _stored(directory, purpose)
 
 
 class Pseudonymiser:
     """Turns an identifier into a stable pseudonym that cannot be turned back without the key."""
 
-    __slots__ = ("_key", "_prefix")
+    __slots__ = ("_current", "_keys")
 
     def __init__(self, keys: KeyRing) -> None:
-        key = keys.key(keys.current)
-        assert key is not None  # noqa: S101 `current` is one of the ring's numbers
-        self._key = key
-        self._prefix = f"p{keys.current}-"
+        self._keys = {number: key for number in keys.numbers if (key := keys.key(number)) is not None}
+        self._current = keys.current
 
     def __repr__(self) -> str:
-        return f"<Pseudonymiser {self._prefix}>"
+        return f"<Pseudonymiser p{self._current}->"
 
     def pseudonym(self, kind: str, value: str) -> str:
         """The pseudonym of `value`, e.g. ``p1-k3fw...`` (key number, then 128 bits of HMAC-SHA256 in base32).
@@ -103,10 +116,17 @@ class Pseudonymiser:
             kind: what the value names (``patient``, ``user``); the same value of two kinds is unlinkable.
             value: the identifier; a tenant or server it is unique within belongs into it.
         """
+        return self._under(self._current, kind, value)
+
+    def all(self, kind: str, value: str) -> tuple[str, ...]:
+        """The pseudonyms of `value` under every key there is, newest first: what to look a person up by."""
+        return tuple(self._under(number, kind, value) for number in sorted(self._keys, reverse=True))
+
+    def _under(self, number: int, kind: str, value: str) -> str:
         # The length keeps ("ab", "c") and ("a", "bc") apart.
         message = f"{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
-        mac = hmac.digest(self._key, message, "sha256")[:_PSEUDONYM_BYTES]
-        return self._prefix + base64.b32encode(mac).decode().rstrip("=").lower()
+        mac = hmac.digest(self._keys[number], message, "sha256")[:_PSEUDONYM_BYTES]
+        return f"p{number}-{base64.b32encode(mac).decode().rstrip('=').lower()}"
 
 
 class Cipher:

@@ -142,9 +142,7 @@ class FhirClient:
             ReadFailed: no usable answer within the time budget.
         """
         try:
-            return await self._get(
-                access, f"{access.base.url}/{url}", time.monotonic() + self._limits.budget
-            )
+            return await self._get(access, f"{access.base.url}/{url}", time.monotonic() + self._limits.budget)
         except _Failed as failure:
             raise ReadFailed(str(failure)) from None
 

@@ -2,10 +2,10 @@
 
 They are members of one small tagged union (`Record`), so they share the writer, the spool, the hash
 chain and their guarantees.  Everything that is not a decision or feedback is an `Access` whose
-`activity` is a row of `cds_server.audit.activities`.  `encode` is the only serialisation: the same bytes go into the database's payload column
-and into the spool, so a later digest over them holds wherever they are read.  Nothing here does I/O.
-Nothing clinical belongs in a record beyond the codes of what was decided: persons are pseudonyms,
-input and output are digests.
+`activity` is a row of `cds_server.audit.activities`.  `encode` is the only serialisation: the same bytes
+go into the database's payload column and into the spool, so a digest over them holds wherever they are
+read.  Nothing here does I/O.  Nothing clinical belongs in a record beyond the codes of what was decided:
+persons are pseudonyms, input and output are digests.
 """
 
 import hashlib

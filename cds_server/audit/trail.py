@@ -3,8 +3,9 @@
 One writer task collects whatever has queued while the last commit was in flight and makes it durable
 in one go (group commit, no artificial delay): in the database, or in the spool while the database is
 away.  One keeper task reconnects, replays the spool in order and lets the writer go back to the
-database.  Which rows a record becomes is `cds_server.db.writer`'s business, what a spool file looks like
-`cds_server.audit.spool`'s.
+database.  Each record is given its place in the chain (`cds_server.audit.chain`) in the moment before
+it is made durable.  Which rows a record becomes is `cds_server.db.writer`'s business, what a spool file
+looks like `cds_server.audit.spool`'s.
 """
 
 import asyncio
@@ -12,14 +13,17 @@ import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
 
 from cds_server.audit import events
-from cds_server.audit.events import Record
+from cds_server.audit.chain import Strand, strand_name, with_link, without_link
+from cds_server.audit.events import Access, Record, Withheld
+from cds_server.audit.signing import Signer
 from cds_server.audit.spool import Segment, Spool
 from cds_server.db.writer import DatabaseAway, Entry, RecordRefused, open_writer
 
@@ -81,9 +85,18 @@ class AuditTrail:
         spool_directory: ``<var_dir>/spool``; shared by the processes of one machine.
         commit_timeout: seconds one commit, lock or connection attempt may take before the database
             counts as away and the spool takes over.
+        signer: vouches for what this process records, in the first record of its strand; without one
+            (measurements) records are chained and a verification says that nobody vouches for them.
     """
 
-    def __init__(self, database_url: str, spool_directory: Path, *, commit_timeout: float = 2.0) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        spool_directory: Path,
+        *,
+        commit_timeout: float = 2.0,
+        signer: Signer | None = None,
+    ) -> None:
         self._writer = open_writer(database_url, timeout=commit_timeout)
         self._spool = Spool(spool_directory)
         self._spool_thread = ThreadPoolExecutor(1, thread_name_prefix="audit-spool")
@@ -102,6 +115,13 @@ class AuditTrail:
         self._committed = self._spooled = self._replayed = self._damaged = 0
         self._refused = self._unavailable = self._commits = 0
         self._trouble: str | None = None
+        self._signer = signer
+        self._strand = Strand.new()
+
+    @property
+    def strand(self) -> Strand:
+        """How far the strand of this process has come: all of it is durable, here or in the spool."""
+        return self._strand
 
     async def start(self) -> None:
         """Connects, adopts what dead processes left, starts.  A database that is away is no error."""
@@ -117,6 +137,9 @@ class AuditTrail:
         except DatabaseAway as error:
             self._leave_database(error)
         self._tasks = [asyncio.create_task(self._write_loop()), asyncio.create_task(self._keep_loop())]
+        if self._signer is not None:
+            with contextlib.suppress(AuditUnavailable):  # the next record opens the strand then
+                await self._durable([])
 
     async def record(self, record: Record) -> None:
         """Returns only when the record is durable.
@@ -130,9 +153,10 @@ class AuditTrail:
         """Like `record`, for several that belong together: one commit holds them all, in this order."""
         if not self._tasks or self._closing.is_set():
             raise AuditUnavailable("the audit trail is not running")
-        entries = [_entry(record) for record in records]
-        if not entries:
-            return
+        if records:
+            await self._durable([_entry(record) for record in records])
+
+    async def _durable(self, entries: list[Entry]) -> None:
         waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._wake.set()
@@ -209,17 +233,23 @@ class AuditTrail:
         batch, self._queue = self._queue[:taken], self._queue[taken:]
         return batch
 
-    async def _keep(self, entries: list[Entry]) -> None:
+    async def _keep(self, unchained: list[Entry]) -> None:
         """Makes entries durable, here or there.  Raises: AuditUnavailable."""
+        entries, strand = self._chained(unchained)
+        # Should it fail, nobody knows how much of the batch is stored: what follows begins a new strand.
+        self._strand = Strand.new()
         try:
             if self._direct:
                 try:
                     await self._commit(entries)
+                    self._strand = strand
                     return
                 except DatabaseAway as error:
                     # Part of the batch may be committed; replaying all of it stores each record once.
                     self._leave_database(error)
-            await self._in_spool_thread(self._spool.append, [entry.payload for entry in entries])
+            lines = [with_link(entry.link, entry.payload) for entry in entries]
+            await self._in_spool_thread(self._spool.append, lines)
+            self._strand = strand
             self._spooled += len(entries)
             self._spool_writable = True
         except OSError as error:
@@ -234,11 +264,22 @@ class AuditTrail:
             _log.error("audit.defect", records=len(entries), error=type(error).__name__)
             raise AuditUnavailable("the audit trail failed") from error
 
+    def _chained(self, entries: list[Entry]) -> tuple[list[Entry], Strand]:
+        """The entries at their places in the strand, and the strand after them; opens a new strand."""
+        strand = self._strand
+        if strand.count == 0 and self._signer is not None:
+            entries = [_entry(_opening(self._signer, strand)), *entries]
+        links, strand = strand.extended([entry.payload for entry in entries])
+        return [Entry(e.record, e.payload, link) for e, link in zip(entries, links, strict=True)], strand
+
     async def _commit(self, entries: list[Entry]) -> None:
         """Stores entries; one the database refuses is set aside, alone.  Raises: DatabaseAway, OSError."""
         try:
-            self._committed += await self._writer.write(entries)
+            new = await self._writer.write(entries)
+            self._committed += new
             self._commits += 1
+            if new < len(entries):
+                await self._fill_places(entries)
         except RecordRefused as error:
             if len(entries) > 1:
                 middle = len(entries) // 2
@@ -250,6 +291,23 @@ class AuditTrail:
             )
             self._refused += 1
             _log.error("audit.record_refused", id=events.identity(entries[0].record), error=str(error))
+            await self._writer.write([_withheld(entries[0], "refused")])
+
+    async def _fill_places(self, entries: list[Entry]) -> None:
+        """Keeps the places of records that were passed over because their ids are stored at other places.
+
+        A record that is replayed is there at its own place and needs nothing.
+        """
+        held = await self._writer.stored([events.identity(entry.record) for entry in entries])
+        places = {stored.record_id: (stored.strand, stored.place) for stored in held}
+        repeated = [
+            _withheld(entry, "repeated")
+            for entry in entries
+            if entry.link is not None
+            and places.get(events.identity(entry.record)) != (entry.link.strand, entry.link.place)
+        ]
+        if repeated:
+            await self._writer.write(repeated)
 
     def _leave_database(self, error: Exception) -> None:
         if self._direct or self._trouble is None:
@@ -318,12 +376,25 @@ class AuditTrail:
         chunk = await self._in_spool_thread(self._spool.read, segment, REPLAY_BYTES)
         entries: list[Entry] = []
         damaged = list(chunk.damaged)
-        for payload in chunk.payloads:
+        for line in chunk.payloads:
             try:
-                entries.append(Entry(events.decode(payload), payload))
-            except msgspec.DecodeError:
-                damaged.append(payload)
-        if entries:
+                link, payload = without_link(line)
+                entries.append(Entry(events.decode(payload), payload, link))
+            except (ValueError, msgspec.DecodeError):
+                damaged.append(line)
+        unchained = [entry for entry in entries if entry.link is None]
+        if unchained:
+            # Left by a version without a chain: they take their places in ours, as new ones would.  Only
+            # adopted segments can hold such lines, and they are replayed in turns with the writer.
+            held = await self._writer.stored([events.identity(entry.record) for entry in unchained])
+            known = {stored.record_id for stored in held}
+            chained, strand = self._chained(
+                [entry for entry in unchained if events.identity(entry.record) not in known]
+            )
+            self._strand = Strand.new()
+            await self._commit([*chained, *(entry for entry in entries if entry.link is not None)])
+            self._strand = strand
+        elif entries:
             await self._commit(entries)
         if damaged:
             await self._in_spool_thread(self._spool.set_aside, segment.path.stem, damaged)
@@ -339,6 +410,35 @@ class AuditTrail:
 
     async def _in_spool_thread(self, call: Callable[..., _T], *args: object) -> _T:
         return await asyncio.get_running_loop().run_in_executor(self._spool_thread, call, *args)
+
+
+def _opening(signer: Signer, strand: Strand) -> Access:
+    return Access(
+        event_id=events.new_id(),
+        recorded=datetime.now(UTC),
+        activity="audit-started",
+        service="audit",
+        detail=(
+            ("strand", strand_name(strand.number)),
+            ("key", signer.key_id),
+            ("signature", signer.opening(strand.number)),
+        ),
+    )
+
+
+def _withheld(entry: Entry, cause: Literal["refused", "repeated"]) -> Entry:
+    """What stands at the place of a record that is not stored there; its id follows from the place."""
+    link = entry.link
+    if link is None:
+        raise TypeError("only a record with a place can be withheld")
+    record = Withheld(
+        event_id=f"{strand_name(link.strand)}-{link.place}",
+        recorded=entry.record.recorded,
+        record_id=events.identity(entry.record),
+        payload_digest=events.digest(entry.payload),
+        cause=cause,
+    )
+    return Entry(record, events.encode(record), link)
 
 
 def _entry(record: Record) -> Entry:
