@@ -50,26 +50,39 @@ class KeyRing:
         """The key of that number, if there is one."""
         return self._keys.get(number)
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of all keys, the current one (the highest) first."""
+        return tuple(sorted(self._keys, reverse=True))
+
 
 class SiteKeys:
-    """The two key rings of a site: `pseudonym` and `cipher`."""
+    """The key rings of a site: `pseudonym`, `cipher`, and `master`, which wraps the patients' data keys."""
 
-    __slots__ = ("cipher", "pseudonym")
+    __slots__ = ("cipher", "master", "pseudonym")
 
-    def __init__(self, pseudonym: KeyRing, cipher: KeyRing) -> None:
+    def __init__(self, pseudonym: KeyRing, cipher: KeyRing, master: KeyRing) -> None:
         self.pseudonym = pseudonym
         self.cipher = cipher
+        self.master = master
 
     def __repr__(self) -> str:
-        return f"<SiteKeys pseudonym={self.pseudonym!r} cipher={self.cipher!r}>"
+        return f"<SiteKeys pseudonym={self.pseudonym!r} cipher={self.cipher!r} master={self.master!r}>"
 
     @classmethod
-    def open(cls, directory: Path, *, pseudonym: str | None = None, cipher: str | None = None) -> "SiteKeys":
+    def open(
+        cls,
+        directory: Path,
+        *,
+        pseudonym: str | None = None,
+        cipher: str | None = None,
+        master: str | None = None,
+    ) -> "SiteKeys":
         """The site's keys: given ones where given, else those of `directory`, made there if missing.
 
         Args:
             directory: ``<var_dir>/keys``; several workers may open it for the first time at once.
-            pseudonym, cipher: key rings as settings, ``1:BASE64 2:BASE64`` (32 bytes each; a bare
+            pseudonym, cipher, master: key rings as settings, ``1:BASE64 2:BASE64`` (32 bytes each; a bare
                 BASE64 is number 1), or ``@path`` of a file that holds the same.
 
         Raises:
@@ -79,22 +92,24 @@ class SiteKeys:
         return cls(
             _given("pseudonym key", pseudonym) if pseudonym else _stored(directory, "pseudonym"),
             _given("cipher key", cipher) if cipher else _stored(directory, "cipher"),
+            _given("master key", master) if master else _stored(directory, "master"),
         )
 
 
 class Pseudonymiser:
-    """Turns an identifier into a stable pseudonym that cannot be turned back without the key."""
+    """Turns an identifier into a stable pseudonym that cannot be turned back without the key.
 
-    __slots__ = ("_key", "_prefix")
+    A pseudonym is made with the highest key of the ring.  After a rotation the same person has another
+    one, so whoever looks somebody up asks for `all` of them.
+    """
+
+    __slots__ = ("_keys",)
 
     def __init__(self, keys: KeyRing) -> None:
-        key = keys.key(keys.current)
-        assert key is not None  # noqa: S101 `current` is one of the ring's numbers
-        self._key = key
-        self._prefix = f"p{keys.current}-"
+        self._keys = [(f"p{number}-", key) for number in keys.numbers if (key := keys.key(number))]
 
     def __repr__(self) -> str:
-        return f"<Pseudonymiser {self._prefix}>"
+        return f"<Pseudonymiser {self._keys[0][0]}>"
 
     def pseudonym(self, kind: str, value: str) -> str:
         """The pseudonym of `value`, e.g. ``p1-k3fw...`` (key number, then 128 bits of HMAC-SHA256 in base32).
@@ -103,10 +118,21 @@ class Pseudonymiser:
             kind: what the value names (``patient``, ``user``); the same value of two kinds is unlinkable.
             value: the identifier; a tenant or server it is unique within belongs into it.
         """
-        # The length keeps ("ab", "c") and ("a", "bc") apart.
-        message = f"{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
-        mac = hmac.digest(self._key, message, "sha256")[:_PSEUDONYM_BYTES]
-        return self._prefix + base64.b32encode(mac).decode().rstrip("=").lower()
+        return _pseudonym(*self._keys[0], kind, value)
+
+    def all(self, kind: str, value: str) -> tuple[str, ...]:
+        """The pseudonyms of `value` under every key of the ring, the current one first.
+
+        For looking somebody up: what was stored before a rotation stands under an older one.
+        """
+        return tuple(_pseudonym(prefix, key, kind, value) for prefix, key in self._keys)
+
+
+def _pseudonym(prefix: str, key: bytes, kind: str, value: str) -> str:
+    # The length keeps ("ab", "c") and ("a", "bc") apart.
+    message = f"{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
+    mac = hmac.digest(key, message, "sha256")[:_PSEUDONYM_BYTES]
+    return prefix + base64.b32encode(mac).decode().rstrip("=").lower()
 
 
 class Cipher:

@@ -4,7 +4,16 @@
 away, fsynced in the local spool.  `docs/operations-audit.md` says what that means for operators.
 """
 
-from cds_server.audit.events import CardFeedback, Decision, Record, ShownCard, digest, new_id
+from cds_server.audit.events import (
+    CardFeedback,
+    DataKey,
+    Decision,
+    Record,
+    SealedDecision,
+    ShownCard,
+    digest,
+    new_id,
+)
 from cds_server.audit.trail import AuditState, AuditTrail, AuditUnavailable
 
 __all__ = [
@@ -12,8 +21,10 @@ __all__ = [
     "AuditTrail",
     "AuditUnavailable",
     "CardFeedback",
+    "DataKey",
     "Decision",
     "Record",
+    "SealedDecision",
     "ShownCard",
     "digest",
     "new_id",

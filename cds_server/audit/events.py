@@ -1,6 +1,6 @@
-"""The records that must not be lost, as values: one audited call, one clinician's answer to a card.
+"""The records that must not be lost, as values: an audited call, a clinician's answer, what is kept sealed.
 
-Both are members of one small tagged union (`Record`), so they share the writer, the spool and their
+All are members of one small tagged union (`Record`), so they share the writer, the spool and their
 guarantees.  `encode` is the only serialisation: the same bytes go into the database's payload column
 and into the spool, so a later digest over them holds wherever they are read.  Nothing here does I/O.
 Nothing clinical belongs in a `Decision` beyond the codes of what was decided: persons are pseudonyms,
@@ -16,8 +16,10 @@ import msgspec
 
 __all__ = [
     "CardFeedback",
+    "DataKey",
     "Decision",
     "Record",
+    "SealedDecision",
     "ShownCard",
     "decode",
     "digest",
@@ -42,7 +44,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
 
     `recorded` is an aware UTC time.  `user` and `patient` are pseudonyms (`privacy.Pseudonymiser`).
     `input_digest` and `output_digest` are SHA-256 in hex (`digest`).  `duration_ms` is the time from
-    the request's last byte to this record, `status` the HTTP status of the answer.
+    the request's last byte to this record, `status` the HTTP status of the answer.  `stored` says whether
+    the inputs are kept for replay (``stored``) or why not (``off``: the site's setting, ``consent``: the
+    patient's denial), `stored_digest` is the SHA-256 of what is kept, as it is kept (ciphertext).
     """
 
     event_id: str
@@ -65,6 +69,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     status: int
     language: str
     cards: tuple[ShownCard, ...] = ()
+    stored: str | None = None
+    stored_digest: str | None = None
 
 
 class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", tag_field="kind"):
@@ -84,7 +90,31 @@ class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", ta
     comment: str | None = None
 
 
-Record = Decision | CardFeedback
+class DataKey(msgspec.Struct, frozen=True, kw_only=True, tag="data-key", tag_field="kind"):
+    """A data key as it is stored: wrapped under master key number `master` (`decisions.keys`)."""
+
+    key_id: str
+    created: datetime
+    subject: str
+    wrapped: str
+    master: int
+
+
+class SealedDecision(msgspec.Struct, frozen=True, kw_only=True, tag="sealed-decision", tag_field="kind"):
+    """Inputs and answer of one decision, compressed and encrypted under data key `key_id`.
+
+    `plain_bytes` is their size before both.
+    """
+
+    event_id: str
+    recorded: datetime
+    subject: str
+    key_id: str
+    sealed: bytes
+    plain_bytes: int
+
+
+Record = Decision | CardFeedback | DataKey | SealedDecision
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
@@ -111,7 +141,13 @@ def decode(line: bytes | str) -> Record:
 
 def identity(record: Record) -> str:
     """The id under which a record is stored once, however often it is replayed."""
-    return record.event_id if isinstance(record, Decision) else record.feedback_id
+    match record:
+        case CardFeedback():
+            return record.feedback_id
+        case DataKey():
+            return record.key_id
+        case _:
+            return record.event_id
 
 
 def new_id() -> str:

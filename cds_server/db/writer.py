@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from cds_server.audit.events import Decision, Record, to_utc
+from cds_server.audit.events import DataKey, Decision, Record, SealedDecision, to_utc
 from cds_server.db import HEAD
 from cds_server.db.urls import is_sqlite
 
@@ -60,6 +60,8 @@ class Rows:
     cards: list[tuple[object, ...]] = field(default_factory=list)
     feedback: list[tuple[object, ...]] = field(default_factory=list)
     suggestions: list[tuple[object, ...]] = field(default_factory=list)
+    keys: list[tuple[object, ...]] = field(default_factory=list)
+    sealed: list[tuple[object, ...]] = field(default_factory=list)
 
 
 EVENT_COLUMNS = (
@@ -72,6 +74,8 @@ FEEDBACK_COLUMNS = (
     "reason_code, reason_system, reason_display, comment, payload"
 )
 SUGGESTION_COLUMNS = "feedback_id, position, suggestion"
+KEY_COLUMNS = "key_id, created, subject, wrapped, master"
+SEALED_COLUMNS = "event_id, recorded, subject, key_id, sealed, plain_bytes"
 
 
 def sqlite_time(moment: datetime) -> str:
@@ -104,7 +108,23 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
     out = Rows()
     for entry in batch:
         record = entry.record
+        if isinstance(record, DataKey):
+            created = sqlite_time(record.created) if text_times else to_utc(record.created)
+            out.keys.append((record.key_id, created, record.subject, record.wrapped, record.master))
+            continue
         recorded = sqlite_time(record.recorded) if text_times else to_utc(record.recorded)
+        if isinstance(record, SealedDecision):
+            out.sealed.append(
+                (
+                    record.event_id,
+                    recorded,
+                    record.subject,
+                    record.key_id,
+                    record.sealed,
+                    record.plain_bytes,
+                )
+            )
+            continue
         payload = entry.payload.decode()
         if isinstance(record, Decision):
             out.events.append(

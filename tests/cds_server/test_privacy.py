@@ -64,7 +64,7 @@ def test_keys_can_be_given_as_text_or_file(tmp_path: Path) -> None:
 
 def test_no_representation_shows_a_key(tmp_path: Path) -> None:
     ring = KeyRing({1: ONE})
-    keys = SiteKeys(ring, ring)
+    keys = SiteKeys(ring, ring, ring)
     shown = " ".join(map(repr, (ring, keys, Pseudonymiser(ring), Cipher(ring)))) + f"{keys} {ring}"
     for form in (ONE.hex(), base64.b64encode(ONE).decode(), repr(ONE)[2:-1]):
         assert form not in shown
