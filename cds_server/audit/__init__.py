@@ -5,9 +5,11 @@ away, fsynced in the local spool.  `docs/operations-audit.md` says what that mea
 """
 
 from cds_server.audit.events import (
+    Access,
     CardFeedback,
     DataKey,
     Decision,
+    Entity,
     Record,
     SealedDecision,
     ShownCard,
@@ -17,12 +19,14 @@ from cds_server.audit.events import (
 from cds_server.audit.trail import AuditState, AuditTrail, AuditUnavailable
 
 __all__ = [
+    "Access",
     "AuditState",
     "AuditTrail",
     "AuditUnavailable",
     "CardFeedback",
     "DataKey",
     "Decision",
+    "Entity",
     "Record",
     "SealedDecision",
     "ShownCard",

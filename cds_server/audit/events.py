@@ -1,9 +1,10 @@
-"""The records that must not be lost, as values: an audited call, a clinician's answer, what is kept sealed.
+"""The records that must not be lost, as values: one audited call, one answer to a card, one access.
 
-All are members of one small tagged union (`Record`), so they share the writer, the spool and their
-guarantees.  `encode` is the only serialisation: the same bytes go into the database's payload column
+They are members of one small tagged union (`Record`), so they share the writer, the spool, the hash
+chain and their guarantees.  Everything that is not a decision or feedback is an `Access` whose
+`activity` is a row of `cds_server.audit.activities`.  `encode` is the only serialisation: the same bytes go into the database's payload column
 and into the spool, so a later digest over them holds wherever they are read.  Nothing here does I/O.
-Nothing clinical belongs in a `Decision` beyond the codes of what was decided: persons are pseudonyms,
+Nothing clinical belongs in a record beyond the codes of what was decided: persons are pseudonyms,
 input and output are digests.
 """
 
@@ -11,16 +12,22 @@ import hashlib
 import os
 import time
 from datetime import UTC, datetime
+from typing import Literal
 
 import msgspec
 
+from cds_server.audit.sealed import DataKey, SealedDecision
+
 __all__ = [
+    "Access",
     "CardFeedback",
     "DataKey",
     "Decision",
+    "Entity",
     "Record",
     "SealedDecision",
     "ShownCard",
+    "Withheld",
     "decode",
     "digest",
     "encode",
@@ -44,9 +51,10 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
 
     `recorded` is an aware UTC time.  `user` and `patient` are pseudonyms (`privacy.Pseudonymiser`).
     `input_digest` and `output_digest` are SHA-256 in hex (`digest`).  `duration_ms` is the time from
-    the request's last byte to this record, `status` the HTTP status of the answer.  `stored` says whether
-    the inputs are kept for replay (``stored``) or why not (``off``: the site's setting, ``consent``: the
-    patient's denial), `stored_digest` is the SHA-256 of what is kept, as it is kept (ciphertext).
+    the request's last byte to this record, `status` the HTTP status of the answer.  `roles` are those the
+    caller was let in with, `purpose` a code of HL7 v3 PurposeOfUse, `network` the peer's IP address.
+    `stored` says whether the inputs are kept for replay (``stored``) or why not (``off``: the site's
+    setting, ``consent``: the patient's denial), `stored_digest` is the SHA-256 of the ciphertext kept.
     """
 
     event_id: str
@@ -69,6 +77,9 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     status: int
     language: str
     cards: tuple[ShownCard, ...] = ()
+    roles: tuple[str, ...] = ()
+    purpose: str | None = None
+    network: str | None = None
     stored: str | None = None
     stored_digest: str | None = None
 
@@ -90,31 +101,62 @@ class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", ta
     comment: str | None = None
 
 
-class DataKey(msgspec.Struct, frozen=True, kw_only=True, tag="data-key", tag_field="kind"):
-    """A data key as it is stored: wrapped under master key number `master` (`decisions.keys`)."""
+class Entity(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What an access was about: `what` is a FHIR reference (``AuditEvent/…``) or a URI, never a patient.
 
-    key_id: str
-    created: datetime
-    subject: str
-    wrapped: str
-    master: int
+    `name` is a short text of ours, `detail` are pairs of name and value; neither may identify a person.
+    """
+
+    what: str
+    name: str | None = None
+    detail: tuple[tuple[str, str], ...] = ()
 
 
-class SealedDecision(msgspec.Struct, frozen=True, kw_only=True, tag="sealed-decision", tag_field="kind"):
-    """Inputs and answer of one decision, compressed and encrypted under data key `key_id`.
+class Access(msgspec.Struct, frozen=True, kw_only=True, tag="access", tag_field="kind", omit_defaults=True):
+    """One event that is not a decision: a login, a read, an export, an erasure, a setting changed.
 
-    `plain_bytes` is their size before both.
+    `activity` is a code of `activities.ACTIVITIES`, which gives the FHIR type, subtype and action.
+    `service` names the part of the server (``audit``, ``auth``, ``privacy``, ``deployment`` ...).
+    `status` is the HTTP status of the answer, or what it would have been (200, 401, 403, 500): the
+    outcome follows from it.  `reason` is a category of ours (``token expired``), never a caller's text.
+    `client` is the client's id in plain, `user` and `patient` are pseudonyms, `network` the peer's IP
+    address, `request` the ``X-Request-Id``.  `query` is a search whose patients are pseudonyms already.
     """
 
     event_id: str
     recorded: datetime
-    subject: str
-    key_id: str
-    sealed: bytes
-    plain_bytes: int
+    activity: str
+    service: str
+    status: int = 200
+    reason: str | None = None
+    client: str | None = None
+    user: str | None = None
+    roles: tuple[str, ...] = ()
+    purpose: str | None = None
+    network: str | None = None
+    request: str | None = None
+    patient: str | None = None
+    query: str | None = None
+    entities: tuple[Entity, ...] = ()
+    detail: tuple[tuple[str, str], ...] = ()
 
 
-Record = Decision | CardFeedback | DataKey | SealedDecision
+class Withheld(msgspec.Struct, frozen=True, kw_only=True, tag="withheld", tag_field="kind"):
+    """Keeps the place of a record that could not be stored there, so that the chain has no gap.
+
+    Made by the trail alone.  `payload_digest` is of the record's bytes (`digest`).  `cause`:
+    ``refused``, the database did not take the content and the bytes are in ``spool/refused.records``;
+    ``repeated``, a record of that id (`record_id`) is stored already.
+    """
+
+    event_id: str
+    recorded: datetime
+    record_id: str
+    payload_digest: str
+    cause: Literal["refused", "repeated"]
+
+
+Record = Decision | CardFeedback | Access | Withheld | DataKey | SealedDecision
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
