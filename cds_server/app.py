@@ -24,6 +24,9 @@ from cds_server.clock import Clock, utc_now
 from cds_server.db import migrate
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
+from cds_server.decisions.keeper import Keeper
+from cds_server.decisions.keys import DataKeys
+from cds_server.decisions.software import software
 from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import BundleSource
 from cds_server.deployment.watch import Watch
@@ -32,8 +35,9 @@ from cds_server.fhir_api import endpoints as fhir_api
 from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBoundary
 from cds_server.monitoring import endpoints as monitoring
 from cds_server.monitoring.metrics import Metrics
-from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
+from cds_server.privacy import Cipher, Pseudonymiser
 from cds_server.settings import Settings
+from cds_server.site_keys import site_keys
 from cds_server.state import House, Knowledge
 from hooks.cards import CardSettings
 
@@ -124,12 +128,8 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
 
 
 def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
-    given = {
-        name: key.get_secret_value()
-        for name, key in (("pseudonym", settings.pseudonym_key), ("cipher", settings.cipher_key))
-        if key is not None
-    }
-    keys = SiteKeys.open(settings.var_dir / "keys", **given)
+    keys = site_keys(settings)
+    data_keys = DataKeys(keys.master, now=clock)
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
     return House(
         settings=settings,
@@ -137,10 +137,12 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
         knowledge=knowledge,
         trail=trail,
         pseudonymiser=Pseudonymiser(keys.pseudonym),
-        feedback=FeedbackStore(trail, Cipher(keys.cipher), now=clock),
+        feedback=FeedbackStore(trail, Cipher(keys.cipher), data_keys, now=clock),
         metrics=Metrics(),
         fhir_servers=settings.fhir_servers,
         card_settings=CardSettings(max_cards=settings.max_cards),
+        keeper=Keeper(data_keys, on=settings.store_decisions),
+        software=software(),
     )
 
 

@@ -159,6 +159,40 @@ class Settings(BaseSettings):
         default=None,
         description="Key ring '1:BASE64' or '@file' for stored texts; default: made in CDS_VAR_DIR/keys.",
     )
+    master_key: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Key ring '1:BASE64' or '@file' that wraps the patients' data keys; default: made in CDS_VAR_DIR/keys."
+        ),
+    )
+    store_decisions: bool = Field(
+        default=True,
+        description=(
+            "Keep the inputs of every decision, encrypted under the patient's data key, so that it can be "
+            "replayed. The audit event says whether they were kept."
+        ),
+    )
+    bundle_archive: Path | None = Field(
+        default=None,
+        description=(
+            "Directory where every model bundle that was in use is kept, for replays; default: "
+            "CDS_VAR_DIR/bundles."
+        ),
+    )
+    retention_years: int = Field(
+        default=7,
+        ge=1,
+        le=100,
+        description="Years for which inputs and answers are kept; `cds-server retention run` destroys older ones.",
+    )
+    aggregate_epsilon: float = Field(
+        default=4.0,
+        gt=0,
+        le=20,
+        description=(
+            "Differential-privacy budget (epsilon) of each month of data, for all aggregates ever asked of it."
+        ),
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -237,6 +271,11 @@ class Settings(BaseSettings):
             path = self.var_dir / "cds.db"
             object.__setattr__(self, "database_url", f"sqlite+aiosqlite:///{path}")
         return self
+
+    @property
+    def archive_dir(self) -> Path:
+        """Where the model bundles that were in use are kept."""
+        return self.bundle_archive or self.var_dir / "bundles"
 
     @property
     def on_loopback(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from cds_server.audit import AuditTrail, digest
 from cds_server.clock import Clock
+from cds_server.decisions.keeper import Keeper
 from cds_server.feedback.store import FeedbackStore
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Pseudonymiser
@@ -68,7 +69,8 @@ class House:
     """Everything a request handler may need.
 
     `knowledge` is replaced when a new model bundle arrives: a call takes it once and keeps what it took.
-    `refused` is set while the bundle at the configured path is not the one in use.
+    `refused` is set while the bundle at the configured path is not the one in use.  `software` names this
+    build (`decisions.software`).
     """
 
     settings: Settings
@@ -80,6 +82,8 @@ class House:
     metrics: Metrics
     fhir_servers: AllowList
     card_settings: CardSettings
+    keeper: Keeper
+    software: str
     refused: Refusal | None = None
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))

@@ -12,7 +12,7 @@ from typing import Protocol
 
 import msgspec
 
-from cds_server.audit.events import DataKey, Decision, Record, SealedDecision, to_utc
+from cds_server.audit.events import Access, DataKey, Decision, Record, SealedDecision, to_utc
 from cds_server.db import HEAD
 from cds_server.db.urls import is_sqlite
 
@@ -155,6 +155,23 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
                         suggestions,
                     )
                 )
+        elif isinstance(record, Access):
+            out.events.append(
+                (
+                    record.event_id,
+                    recorded,
+                    _text(record.activity),
+                    _text(record.service),
+                    None,
+                    _text(record.client),
+                    _text(record.user),
+                    _text(record.patient),
+                    None,
+                    None,
+                    record.status,
+                    payload,
+                )
+            )
         else:
             moment = record.outcome_timestamp
             outcome_time = None if moment is None else sqlite_time(moment) if text_times else to_utc(moment)

@@ -1,0 +1,23 @@
+"""The site's keys as the settings have them: given ones, or those of ``<var_dir>/keys``."""
+
+from cds_server.privacy import SiteKeys
+from cds_server.settings import Settings
+
+
+def site_keys(settings: Settings) -> SiteKeys:
+    """Opens the key rings; makes the files at the first start.
+
+    Raises:
+        KeyMaterialInvalid: a file or setting is not a key.
+        OSError: the directory cannot be read or written.
+    """
+    given = {
+        name: key.get_secret_value()
+        for name, key in (
+            ("pseudonym", settings.pseudonym_key),
+            ("cipher", settings.cipher_key),
+            ("master", settings.master_key),
+        )
+        if key is not None
+    }
+    return SiteKeys.open(settings.var_dir / "keys", **given)
