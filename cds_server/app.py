@@ -24,6 +24,7 @@ from cds_server.clock import Clock, utc_now
 from cds_server.db import migrate
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
+from cds_server.decisions.archive import BundleArchive
 from cds_server.decisions.keeper import Keeper
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.software import software
@@ -80,7 +81,8 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
     if knowledge is None or settings.model_bundle:
         knowledge = at_start(source, knowledge)
     house = _house(settings, knowledge, clock)
-    watch = Watch(house, source, seen)
+    archive = BundleArchive(settings.archive_dir, source)
+    watch = Watch(house, source, seen, archive)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

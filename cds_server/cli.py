@@ -19,6 +19,7 @@ import typer
 from cds_server.cli_bundle import bundle_commands
 from cds_server.cli_extra import CommandsWithExtras
 from cds_server.cli_rare import rare_commands
+from cds_server.cli_replay import replay
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
 
@@ -41,6 +42,7 @@ db = typer.Typer(
 app.add_typer(db, name="db")
 app.add_typer(bundle_commands, name="bundle")
 app.add_typer(rare_commands, name="rare")
+app.command()(replay)
 
 
 def _settings_help() -> str:

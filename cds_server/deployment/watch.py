@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from cds_server.decisions.archive import BundleArchive
 from cds_server.deployment.loading import with_bundle_of
 from cds_server.deployment.source import BundleSource, Fingerprint, ModelRefused
 from cds_server.state import House, Refusal
@@ -21,12 +22,16 @@ _SETTLING = 1.0
 
 
 class Watch:
-    """The watcher of one process.  `seen` is the fingerprint taken before the bundle was loaded."""
+    """The watcher of one process.  `seen` is the fingerprint taken before the bundle was loaded.
 
-    def __init__(self, house: House, source: BundleSource, seen: Fingerprint) -> None:
+    Each bundle taken in use goes into the `archive`, for replays, unless nothing is kept to be replayed.
+    """
+
+    def __init__(self, house: House, source: BundleSource, seen: Fingerprint, archive: BundleArchive) -> None:
         self._house = house
         self._source = source
         self._seen = seen
+        self._archive = archive
         self._every = house.settings.model_reload_seconds
         self._task: asyncio.Task[None] | None = None
         self._thread: ThreadPoolExecutor | None = None
@@ -34,9 +39,12 @@ class Watch:
     def start(self) -> None:
         """Begin, unless there is nothing to look for."""
         self._house.metrics.deployed(self._house.knowledge.bundle)
-        if self._source.path is None or not self._every:
+        if self._source.path is None:
             return
         self._thread = ThreadPoolExecutor(1, "deploy")
+        self._keep(self._house.knowledge.bundle)
+        if not self._every:
+            return
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -46,7 +54,11 @@ class Watch:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread.shutdown(wait=True)
+
+    def _keep(self, bundle: str | None) -> None:
+        if self._thread is not None and self._house.settings.store_decisions:
+            self._thread.submit(self._archive.keep, bundle)
 
     async def _run(self) -> None:
         while True:
@@ -78,6 +90,7 @@ class Watch:
             )
             return
         before, house.knowledge, house.refused = house.knowledge.bundle, knowledge, None
+        self._keep(knowledge.bundle)
         house.metrics.deployed(knowledge.bundle)
         house.metrics.reloads.labels("loaded").inc()
         _log.info("model.loaded", bundle=knowledge.bundle, before=before)

@@ -1,0 +1,113 @@
+"""``cds-server replay``: recompute past decisions and say whether they come out the same."""
+
+import asyncio
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from cds_server.decisions.differences import without_values
+from cds_server.decisions.replay import Replay
+from cds_server.settings import Settings
+
+_console = Console()
+_REASONS = {
+    "not-found": "no decision of that id is in this database",
+    "refused-call": "the call was refused: there is nothing to compute",
+    "off": "its inputs were not kept (CDS_STORE_DECISIONS was off, or the event is older than that setting)",
+    "consent": "its inputs were not kept: the patient's denial came with them",
+    "erased": "the patient's data was erased",
+    "expired": "the retention time is over and its inputs were destroyed",
+    "lost": "the event says its inputs were kept, nothing is there, and nothing ordered their destruction",
+    "altered": "what is there is not what was kept",
+    "unreadable": "kept in a form that this version does not read: use the version of that day",
+    "bundle-missing": "the model bundle of that day is not in CDS_BUNDLE_ARCHIVE",
+    "bundle-refused": "this software cannot use the model bundle of that day",
+    "fails": "this software refuses, or fails at, what was answered then",
+}
+
+
+def replay(
+    decision: Annotated[str | None, typer.Argument(help="Id of the decision's audit event.")] = None,
+    last: Annotated[
+        int, typer.Option("--last", min=0, max=10_000, help="Replay the newest N decisions instead.")
+    ] = 0,
+    raw: Annotated[bool, typer.Option("--json", help="One JSON object per decision.")] = False,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the values that differ. They are of the patient's record.")
+    ] = False,
+) -> None:
+    """Recompute past decisions from their kept inputs with the model of that day, and compare.
+
+    Ends with 0 when every one is identical, else with 1.  Each replay is recorded in the audit trail.
+    """
+    if (decision is None) == (last == 0):
+        typer.echo("Name one decision, or the newest with --last N.", err=True)
+        raise typer.Exit(2)
+    from cds_server.cli_desk import run  # noqa: PLC0415 - only this command pays for it
+
+    found = run(lambda settings: _replay(settings, decision, last, quiet=raw, show=show))
+    if not show:
+        found = [msgspec.structs.replace(one, differences=without_values(one.differences)) for one in found]
+    if raw:
+        for one in found:
+            typer.echo(msgspec.json.encode(one).decode())
+    else:
+        _table(found)
+    if not found or any(one.result != "identical" for one in found):
+        raise typer.Exit(1)
+
+
+async def _replay(
+    settings: Settings, decision: str | None, last: int, *, quiet: bool, show: bool
+) -> list[Replay]:
+    from cds_server.decisions.archive import BundleArchive  # noqa: PLC0415 these load the whole knowledge
+    from cds_server.decisions.keys import DataKeys  # noqa: PLC0415
+    from cds_server.decisions.replay import Replayer  # noqa: PLC0415
+    from cds_server.decisions.shelf import Shelf  # noqa: PLC0415
+    from cds_server.deployment.source import BundleSource  # noqa: PLC0415
+    from cds_server.operator import at_desk  # noqa: PLC0415
+    from cds_server.state import Knowledge  # noqa: PLC0415
+
+    async with at_desk(settings) as desk:
+        shelf = Shelf(desk.engine)
+        ids = [decision] if decision is not None else await shelf.latest(last)
+        archive = BundleArchive(settings.archive_dir, BundleSource.of(settings))
+        keys = DataKeys(desk.keys.master, now=desk.now)
+        replayer = Replayer(shelf, keys, archive, await asyncio.to_thread(Knowledge.load))
+        found = []
+        for one in track(ids, "Replaying", console=Console(stderr=True), disable=quiet or len(ids) == 1):
+            result = await replayer.replay(one)
+            await desk.record(
+                "decision-replayed",
+                patient=result.patient,
+                entity=f"AuditEvent/{one}" if result.reason != "not-found" else None,
+                status=404 if result.reason == "not-found" else 200,
+                result=result.result,
+                reason=result.reason,
+                values_shown=show,
+            )
+            found.append(result)
+        return found
+
+
+def _table(found: list[Replay]) -> None:
+    table = Table(title="Replays", title_justify="left", show_lines=True)
+    for heading in ("decision", "made", "service", "result", "what is not as it was"):
+        table.add_column(heading, overflow="fold")
+    for one in found:
+        lines = [_REASONS[one.reason] + (f" ({one.detail})" if one.detail else "")] if one.reason else []
+        lines += [f"{name}: {then} then, {now} now" for name, (then, now) in one.changed.items()]
+        for place in one.differences:
+            values = f": {place.before} → {place.after}" if place.before or place.after else ""
+            lines.append(f"{place.change} {place.path}{values}")
+        table.add_row(one.event_id, one.recorded, one.service, one.result, "\n".join(lines))
+    _console.print(table)
+    counts = {result: sum(one.result == result for one in found) for result in ("identical", "differs")}
+    _console.print(
+        f"{len(found)} replayed: {counts['identical']} identical, {counts['differs']} different, "
+        f"{len(found) - sum(counts.values())} not to be had."
+    )
