@@ -18,8 +18,10 @@ import typer
 
 from cds_server.cli_bundle import bundle_commands
 from cds_server.cli_extra import CommandsWithExtras
+from cds_server.cli_privacy import privacy_commands
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_replay import replay
+from cds_server.cli_retention import retention_commands
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
 
@@ -43,6 +45,8 @@ app.add_typer(db, name="db")
 app.add_typer(bundle_commands, name="bundle")
 app.add_typer(rare_commands, name="rare")
 app.command()(replay)
+app.add_typer(privacy_commands, name="privacy")
+app.add_typer(retention_commands, name="retention")
 
 
 def _settings_help() -> str:

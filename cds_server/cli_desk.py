@@ -40,9 +40,7 @@ def run(command: Callable[[Settings], Awaitable[_T]]) -> _T:
     except (KeyMaterialInvalid, DecryptionFailed, DatabaseUrlInvalid) as fault:
         fail(f"{type(fault).__name__}: {fault}")
     except SQLAlchemyError as fault:
-        fail(
-            f"The database does not answer as it should ({type(fault).__name__}); see `cds-server db version`."
-        )
+        fail(f"The database refuses or does not answer ({type(fault).__name__}); `cds-server db version`?")
     except OSError as fault:
         fail(f"It cannot be read or written: {fault.strerror}.")
 

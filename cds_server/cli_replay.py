@@ -1,17 +1,16 @@
 """``cds-server replay``: recompute past decisions and say whether they come out the same."""
 
-import asyncio
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 import typer
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
-from cds_server.decisions.differences import without_values
-from cds_server.decisions.replay import Replay
-from cds_server.settings import Settings
+from cds_server.cli_desk import run
+
+if TYPE_CHECKING:
+    from cds_server.decisions.replay import Replay
 
 _console = Console()
 _REASONS = {
@@ -47,9 +46,10 @@ def replay(
     if (decision is None) == (last == 0):
         typer.echo("Name one decision, or the newest with --last N.", err=True)
         raise typer.Exit(2)
-    from cds_server.cli_desk import run  # noqa: PLC0415 - only this command pays for it
+    from cds_server import desk_replay  # noqa: PLC0415 - only this command pays for it
+    from cds_server.decisions.differences import without_values  # noqa: PLC0415
 
-    found = run(lambda settings: _replay(settings, decision, last, quiet=raw, show=show))
+    found = run(lambda settings: desk_replay.replay(settings, decision, last, quiet=raw, show=show))
     if not show:
         found = [msgspec.structs.replace(one, differences=without_values(one.differences)) for one in found]
     if raw:
@@ -61,42 +61,10 @@ def replay(
         raise typer.Exit(1)
 
 
-async def _replay(
-    settings: Settings, decision: str | None, last: int, *, quiet: bool, show: bool
-) -> list[Replay]:
-    from cds_server.decisions.archive import BundleArchive  # noqa: PLC0415 these load the whole knowledge
-    from cds_server.decisions.keys import DataKeys  # noqa: PLC0415
-    from cds_server.decisions.replay import Replayer  # noqa: PLC0415
-    from cds_server.decisions.shelf import Shelf  # noqa: PLC0415
-    from cds_server.deployment.source import BundleSource  # noqa: PLC0415
-    from cds_server.operator import at_desk  # noqa: PLC0415
-    from cds_server.state import Knowledge  # noqa: PLC0415
-
-    async with at_desk(settings) as desk:
-        shelf = Shelf(desk.engine)
-        ids = [decision] if decision is not None else await shelf.latest(last)
-        archive = BundleArchive(settings.archive_dir, BundleSource.of(settings))
-        keys = DataKeys(desk.keys.master, now=desk.now)
-        replayer = Replayer(shelf, keys, archive, await asyncio.to_thread(Knowledge.load))
-        found = []
-        for one in track(ids, "Replaying", console=Console(stderr=True), disable=quiet or len(ids) == 1):
-            result = await replayer.replay(one)
-            await desk.record(
-                "decision-replayed",
-                patient=result.patient,
-                entity=f"AuditEvent/{one}" if result.reason != "not-found" else None,
-                status=404 if result.reason == "not-found" else 200,
-                result=result.result,
-                reason=result.reason,
-                values_shown=show,
-            )
-            found.append(result)
-        return found
-
-
-def _table(found: list[Replay]) -> None:
+def _table(found: "list[Replay]") -> None:
     table = Table(title="Replays", title_justify="left", show_lines=True)
-    for heading in ("decision", "made", "service", "result", "what is not as it was"):
+    table.add_column("decision", no_wrap=True)
+    for heading in ("made", "service", "result", "what is not as it was"):
         table.add_column(heading, overflow="fold")
     for one in found:
         lines = [_REASONS[one.reason] + (f" ({one.detail})" if one.detail else "")] if one.reason else []

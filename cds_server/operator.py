@@ -14,7 +14,8 @@ from cds_server.privacy import Pseudonymiser, SiteKeys
 from cds_server.settings import Settings
 from cds_server.site_keys import site_keys
 
-Pairs = dict[str, str | int | bool | None]
+_PATIENCE = 60.0
+"""Seconds for one statement: a person waits longer than a call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +68,14 @@ class Desk:
 
 
 @asynccontextmanager
-async def at_desk(settings: Settings, *, now: Clock = utc_now, timeout: float = 60.0) -> AsyncIterator[Desk]:
+async def at_desk(settings: Settings, *, now: Clock = utc_now) -> AsyncIterator[Desk]:
     """Open database, keys and trail; the trail's records go where the server's go.
-
-    Args:
-        timeout: seconds for one statement; a person waits longer than a call.
 
     Raises:
         KeyMaterialInvalid, OSError: the keys cannot be read.
     """
     keys = site_keys(settings)
-    engine = create_engine(settings.database_url, timeout=timeout)
+    engine = create_engine(settings.database_url, timeout=_PATIENCE)
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
     await trail.start()
     try:

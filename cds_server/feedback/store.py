@@ -169,6 +169,20 @@ class FeedbackStore:
         found = [self._opened(feedback_id, comment, keys) for feedback_id, comment in rows if comment]
         return [text for text in found if text is not None]
 
+    async def opened(self, feedback: CardFeedback) -> CardFeedback:
+        """A feedback with its comment in clear; without one when the comment's key was destroyed.
+
+        Raises:
+            DecryptionFailed: see `comments`.
+        """
+        if feedback.comment is None:
+            return feedback
+        of_card = select(PatientKeyRow.__table__).where(PatientKeyRow.subject == subject_of(feedback.card))
+        async with self._reader().connect() as connection:
+            keys = {row.key_id: DataKey(**row._mapping) for row in await connection.execute(of_card)}
+        comment = self._opened(feedback.feedback_id, feedback.comment, keys)
+        return msgspec.structs.replace(feedback, comment=comment)
+
     def _opened(self, feedback_id: str, comment: str, keys: Mapping[str, DataKey]) -> str | None:
         if not comment.startswith("k"):
             return self._cipher.decrypt(comment, _context(feedback_id))
