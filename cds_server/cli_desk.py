@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cds_server.audit import AuditUnavailable
 from cds_server.db.urls import DatabaseUrlInvalid
+from cds_server.deployment.source import ModelRefused
 from cds_server.monitoring.logging import configure_logging
 from cds_server.privacy import DecryptionFailed, KeyMaterialInvalid
 from cds_server.settings import Settings
@@ -37,6 +38,8 @@ def run(command: Callable[[Settings], Awaitable[_T]]) -> _T:
         fail(str(fault))
     except AuditUnavailable:
         fail("Nothing was done: it could not be recorded in the audit trail.")
+    except ModelRefused as refused:
+        fail(f"The model bundle in the settings cannot be used: {refused.reason}.")
     except (KeyMaterialInvalid, DecryptionFailed, DatabaseUrlInvalid) as fault:
         fail(f"{type(fault).__name__}: {fault}")
     except SQLAlchemyError as fault:

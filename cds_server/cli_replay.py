@@ -34,6 +34,10 @@ def replay(
     last: Annotated[
         int, typer.Option("--last", min=0, max=10_000, help="Replay the newest N decisions instead.")
     ] = 0,
+    current: Annotated[
+        bool,
+        typer.Option("--current", help="Compute with the model in use now: what would be answered today."),
+    ] = False,
     raw: Annotated[bool, typer.Option("--json", help="One JSON object per decision.")] = False,
     show: Annotated[
         bool, typer.Option("--show", help="Print the values that differ. They are of the patient's record.")
@@ -49,7 +53,9 @@ def replay(
     from cds_server import desk_replay  # noqa: PLC0415 - only this command pays for it
     from cds_server.decisions.differences import without_values  # noqa: PLC0415
 
-    found = run(lambda settings: desk_replay.replay(settings, decision, last, quiet=raw, show=show))
+    found = run(
+        lambda settings: desk_replay.replay(settings, decision, last, current=current, quiet=raw, show=show)
+    )
     if not show:
         found = [msgspec.structs.replace(one, differences=without_values(one.differences)) for one in found]
     if raw:

@@ -38,10 +38,23 @@ class Replay(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Replayer:
-    """Replays decisions one after the other; loads each model bundle once."""
+    """Replays decisions one after the other; loads each model bundle once.
 
-    def __init__(self, shelf: Shelf, opener: Opener, archive: BundleArchive, base: Knowledge) -> None:
+    With `always` every decision is computed with that knowledge, whatever it was made with: what would be
+    answered today.
+    """
+
+    def __init__(
+        self,
+        shelf: Shelf,
+        opener: Opener,
+        archive: BundleArchive,
+        base: Knowledge,
+        *,
+        always: Knowledge | None = None,
+    ) -> None:
         self._shelf = shelf
+        self._always = always
         self._opener = opener
         self._archive = archive
         self._base = base
@@ -75,6 +88,8 @@ class Replayer:
         return replace(begun, result="differs" if found else "identical", differences=found)
 
     def _knowledge(self, then: Circumstances) -> Knowledge:
+        if self._always is not None:
+            return self._always
         if then.bundle in self._loaded:
             return self._loaded[then.bundle]
         if then.bundle is None:

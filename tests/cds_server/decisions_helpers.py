@@ -8,6 +8,7 @@ from typing import Any
 
 from server_helpers import ASSESSMENT, EXAMPLES, REVIEW, Running, example
 
+from cds_server.clock import utc_now
 from cds_server.db.engine import create_engine
 from cds_server.decisions.archive import BundleArchive
 from cds_server.decisions.keys import DataKeys
@@ -41,14 +42,16 @@ def bundle_of_example(name: str) -> dict[str, Any]:
     return {"resourceType": "Bundle", "type": "collection", "entry": entries}
 
 
-async def replays(settings: Settings, knowledge: Knowledge, count: int = 100) -> list[Replay]:
+async def replays(
+    settings: Settings, knowledge: Knowledge, count: int = 100, always: Knowledge | None = None
+) -> list[Replay]:
     """Replays of the newest decisions, newest first."""
     engine = create_engine(settings.database_url)
     try:
         shelf = Shelf(engine)
-        opener = Opener(shelf, DataKeys(site_keys(settings).master, now=lambda: None))  # type: ignore[arg-type, return-value]
+        opener = Opener(shelf, DataKeys(site_keys(settings).master, now=utc_now))
         archive = BundleArchive(settings.archive_dir, BundleSource.of(settings))
-        replayer = Replayer(shelf, opener, archive, knowledge)
+        replayer = Replayer(shelf, opener, archive, knowledge, always=always)
         return [await replayer.replay(one) for one in await shelf.latest(count)]
     finally:
         await engine.dispose()

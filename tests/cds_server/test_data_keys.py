@@ -27,7 +27,7 @@ class Seconds:
 
 
 def data_keys(*masters: bytes, seconds: Seconds | None = None) -> DataKeys:
-    ring = KeyRing({number: key for number, key in enumerate(masters or (ONE,), start=1)})
+    ring = KeyRing(dict(enumerate(masters or (ONE,), start=1)))
     return DataKeys(ring, now=lambda: NOON, monotonic=seconds or Seconds())
 
 
