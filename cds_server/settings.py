@@ -162,7 +162,8 @@ class Settings(BaseSettings):
     master_key: SecretStr | None = Field(
         default=None,
         description=(
-            "Key ring '1:BASE64' or '@file' that wraps the patients' data keys; default: made in CDS_VAR_DIR/keys."
+            "Key ring '1:BASE64' or '@file' that wraps the patients' data keys; default: made in "
+            "CDS_VAR_DIR/keys."
         ),
     )
     store_decisions: bool = Field(
@@ -183,14 +184,17 @@ class Settings(BaseSettings):
         default=7,
         ge=1,
         le=100,
-        description="Years for which inputs and answers are kept; `cds-server retention run` destroys older ones.",
+        description=(
+            "Years for which inputs and answers are kept; `cds-server retention run` destroys older ones."
+        ),
     )
     aggregate_epsilon: float = Field(
         default=4.0,
         gt=0,
         le=20,
         description=(
-            "Differential-privacy budget (epsilon) of each month of data, for all aggregates ever asked of it."
+            "Differential-privacy budget (epsilon) of each month of data, for all aggregates ever asked of "
+            "it."
         ),
     )
 

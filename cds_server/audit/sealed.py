@@ -1,4 +1,4 @@
-"""What is kept sealed beside the audit events: a patient's wrapped data key, one decision's inputs and answer.
+"""What is kept sealed beside the audit events: a wrapped data key, one decision's inputs and answer.
 
 They are records of the trail (same queue, same commit, same spool) and no audit events: they stand in
 tables of their own whose rows can be destroyed, so nothing of the hash chain may rest on them.

@@ -199,7 +199,7 @@ class Destruction:
         keys = select(func.max(PatientKeyRow.created)).where(PatientKeyRow.subject.in_(subjects))
         kept = select(func.max(StoredDecisionRow.recorded)).where(StoredDecisionRow.subject.in_(subjects))
         times = [(await connection.execute(query)).scalar() for query in (keys, kept)]
-        return max(now, *(found for found in times if found is not None))
+        return max([now, *(found for found in times if found is not None)])
 
 
 def _order(reason: str, subject: str | None, up_to: datetime, now: datetime) -> dict[str, Any]:
