@@ -6,6 +6,7 @@ Puts the pieces together and does nothing else.  `create_app` is the one way to 
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from typing import Any, NoReturn
 
 import structlog
@@ -19,8 +20,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
+from cds_server.audit.asking import Asking
+from cds_server.audit.reader import AuditReader
+from cds_server.audit.sealing import Sealer
+from cds_server.audit.settings_change import changes
+from cds_server.audit.signing import Signer
+from cds_server.audit.upkeep import Upkeep
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
+from cds_server.console import endpoints as console
 from cds_server.db import migrate
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
@@ -32,6 +40,7 @@ from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import BundleSource
 from cds_server.deployment.watch import Watch
 from cds_server.feedback.store import FeedbackStore
+from cds_server.fhir_api import audit_search
 from cds_server.fhir_api import endpoints as fhir_api
 from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBoundary
 from cds_server.monitoring import endpoints as monitoring
@@ -88,11 +97,16 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await _check_schema(settings.database_url)
         await house.trail.start()
+        await house.trail.record_all(
+            changes(settings, house.knowledge.bundle, house.pseudonymiser, house.clock())
+        )
+        house.upkeep.start()
         watch.start()
         try:
             yield
         finally:
             await watch.stop()
+            await house.upkeep.stop()
             await house.close()
 
     app = Application(
@@ -109,7 +123,12 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         redoc_url=None,
     )
     app.state.house = house
-    app.router.routes[:0] = [*fhir_api.routes(house), *monitoring.routes(house)]
+    app.router.routes[:0] = [
+        *fhir_api.routes(house),
+        *audit_search.routes(house),
+        *console.routes(house),
+        *monitoring.routes(house),
+    ]
     app.include_router(simple_form.router(house))
     app.router.routes.append(documentation_route(app.openapi()))
     app.add_exception_handler(HTTPException, _to_the_boundary)
@@ -132,13 +151,26 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
 def _house(settings: Settings, knowledge: Knowledge, clock: Clock) -> House:
     keys = site_keys(settings)
     data_keys = DataKeys(keys.master, now=clock)
-    trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
+    signing_key = settings.audit_signing_key
+    signer = Signer.open(
+        settings.var_dir / "keys", signing_key.get_secret_value() if signing_key is not None else None
+    )
+    trail = AuditTrail(settings.database_url, settings.var_dir / "spool", signer=signer)
+    engine = create_engine(settings.database_url)
+    pseudonymiser = Pseudonymiser(keys.pseudonym)
+    interval = timedelta(seconds=settings.audit_checkpoint_seconds)
+    sealer = Sealer(engine, signer, settings.var_dir, interval=interval, clock=clock)
     return House(
         settings=settings,
         clock=clock,
         knowledge=knowledge,
         trail=trail,
-        pseudonymiser=Pseudonymiser(keys.pseudonym),
+        engine=engine,
+        asking=Asking(AuditReader(engine), trail, pseudonymiser, clock),
+        upkeep=Upkeep(
+            trail, sealer, engine, interval=interval, events=settings.audit_checkpoint_events, clock=clock
+        ),
+        pseudonymiser=pseudonymiser,
         feedback=FeedbackStore(trail, Cipher(keys.cipher), data_keys, now=clock),
         metrics=Metrics(),
         fhir_servers=settings.fhir_servers,

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
+from cds_server.cli_audit import audit_commands
 from cds_server.cli_bundle import bundle_commands
 from cds_server.cli_extra import CommandsWithExtras
+from cds_server.cli_partitions import partitions
 from cds_server.cli_privacy import privacy_commands
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_replay import replay
@@ -47,6 +49,8 @@ app.add_typer(rare_commands, name="rare")
 app.command()(replay)
 app.add_typer(privacy_commands, name="privacy")
 app.add_typer(retention_commands, name="retention")
+app.add_typer(audit_commands, name="audit")
+db.command()(partitions)
 
 
 def _settings_help() -> str:

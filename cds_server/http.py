@@ -16,6 +16,7 @@ from cds_server.errors import ContentTypeWrong, MethodWrong, RequestMalformed
 JSON = b"application/json"
 FHIR_JSON = b"application/fhir+json"
 JSON_TYPES = frozenset({"application/json", "application/fhir+json", "application/json+fhir"})
+FORM_TYPES = frozenset({"application/x-www-form-urlencoded"})
 
 
 class Call:
@@ -69,20 +70,21 @@ Handler = Callable[[Call], Awaitable[Answer]]
 class Endpoint:
     """An ASGI application that hands whole requests to a handler.
 
-    A `POST` endpoint takes only JSON media types; a missing Content-Type is taken as JSON, because some
-    EHR integration engines do not send one and the body proves itself.
+    A `POST` endpoint takes only JSON media types, or those it names; a missing Content-Type is taken as
+    one of them, because some EHR integration engines do not send one and the body proves itself.
     """
 
-    def __init__(self, handler: Handler, method: str) -> None:
+    def __init__(self, handler: Handler, method: str, *, types: frozenset[str] = JSON_TYPES) -> None:
         self._handler = handler
         self._method = method
+        self._types = types
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         method = scope["method"]
         if method != self._method and not (self._method == "GET" and method == "HEAD"):
             raise MethodWrong("GET, HEAD" if self._method == "GET" else self._method)
         if self._method == "POST":
-            check_content_type(scope)
+            check_content_type(scope, self._types)
             call = Call(scope, await read_body(receive))
         else:
             call = Call(scope, b"")
@@ -90,17 +92,18 @@ class Endpoint:
         await send_answer(send, answer, head=method == "HEAD")
 
 
-def check_content_type(scope: Scope) -> None:
-    """Raises `ContentTypeWrong` unless the body is declared as JSON in UTF-8, or not declared."""
+def check_content_type(scope: Scope, types: frozenset[str] = JSON_TYPES) -> None:
+    """Raises `ContentTypeWrong` unless the body is declared as one of `types` in UTF-8, or not declared."""
     for name, value in scope["headers"]:
         if name == b"content-type":
             media_type, _, parameters = value.decode("latin-1").lower().partition(";")
-            if media_type.strip() not in JSON_TYPES:
-                raise ContentTypeWrong("send application/json or application/fhir+json")
+            if media_type.strip() not in types:
+                wanted = "application/json or application/fhir+json" if types is JSON_TYPES else min(types)
+                raise ContentTypeWrong(f"send {wanted}")
             for parameter in parameters.split(";"):
                 key, _, charset = parameter.strip().partition("=")
                 if key == "charset" and charset.strip('"') not in ("utf-8", "utf8", "us-ascii"):
-                    raise ContentTypeWrong("JSON is sent in UTF-8")
+                    raise ContentTypeWrong("send the body in UTF-8")
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise ContentTypeWrong("send the body without a content encoding")
 

@@ -56,7 +56,8 @@ class RequestBoundary:
                 started = True
                 headers = message["headers"] = list(message.get("headers", ()))
                 headers.append((b"x-request-id", request_id))
-                headers.extend(_SECURITY)
+                own = {name for name, _ in headers}  # a page may say itself what it loads
+                headers.extend(header for header in _SECURITY if header[0] not in own)
             await send(message)
 
         try:

@@ -1,13 +1,14 @@
 """What a person does at the command line with stored data, and its record in the audit trail."""
 
-import getpass
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cds_server.audit import Access, AuditTrail, Entity, new_id
+from cds_server.audit import AuditTrail, Entity
+from cds_server.audit.access import of_operator
+from cds_server.audit.signing import Signer
 from cds_server.clock import Clock, utc_now
 from cds_server.db.engine import create_engine
 from cds_server.privacy import Pseudonymiser, SiteKeys
@@ -49,15 +50,11 @@ class Desk:
         Raises:
             AuditUnavailable: it cannot be recorded now; what was asked for must not be done.
         """
-        facts = {"operator": getpass.getuser(), **detail}
         told = tuple(
-            (name.replace("_", "-"), _text(value)) for name, value in facts.items() if value is not None
+            (name.replace("_", "-"), _text(value)) for name, value in detail.items() if value is not None
         )
-        event = Access(
-            event_id=new_id(),
-            recorded=self.now(),
-            activity=activity,
-            service="cli",
+        event = of_operator(
+            activity,
             status=status,
             patient=patient,
             entities=() if entity is None else (Entity(entity),),
@@ -76,7 +73,9 @@ async def at_desk(settings: Settings, *, now: Clock = utc_now) -> AsyncIterator[
     """
     keys = site_keys(settings)
     engine = create_engine(settings.database_url, timeout=_PATIENCE)
-    trail = AuditTrail(settings.database_url, settings.var_dir / "spool")
+    given = settings.audit_signing_key
+    signer = Signer.open(settings.var_dir / "keys", given.get_secret_value() if given is not None else None)
+    trail = AuditTrail(settings.database_url, settings.var_dir / "spool", signer=signer)
     await trail.start()
     try:
         yield Desk(settings, engine, keys, Pseudonymiser(keys.pseudonym), trail, now)

@@ -46,14 +46,14 @@ class KeyRing:
     def __reduce__(self) -> str:
         raise TypeError("keys are not pickled")
 
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The numbers of the keys, growing; the last is in use."""
+        return tuple(sorted(self._keys))
+
     def key(self, number: int) -> bytes | None:
         """The key of that number, if there is one."""
         return self._keys.get(number)
-
-    @property
-    def numbers(self) -> tuple[int, ...]:
-        """The numbers of all keys, the current one (the highest) first."""
-        return tuple(sorted(self._keys, reverse=True))
 
 
 class SiteKeys:
@@ -92,8 +92,18 @@ class SiteKeys:
         return cls(
             _given("pseudonym key", pseudonym) if pseudonym else _stored(directory, "pseudonym"),
             _given("cipher key", cipher) if cipher else _stored(directory, "cipher"),
-            _given("master key", master) if master else _stored(directory, "master"),
+            open_ring(directory, "master", master),
         )
+
+
+def open_ring(directory: Path, purpose: str, given: str | None = None) -> KeyRing:
+    """The key ring of one purpose: the given one, else that of `directory`, made there if missing.
+
+    Raises:
+        KeyMaterialInvalid: a file or setting is not a key.
+        OSError: the directory cannot be read or written.
+    """
+    return _given(f"{purpose} key", given) if given else _stored(directory, purpose)
 
 
 class Pseudonymiser:
@@ -106,7 +116,7 @@ class Pseudonymiser:
     __slots__ = ("_keys",)
 
     def __init__(self, keys: KeyRing) -> None:
-        self._keys = [(f"p{number}-", key) for number in keys.numbers if (key := keys.key(number))]
+        self._keys = [(f"p{number}-", key) for number in reversed(keys.numbers) if (key := keys.key(number))]
 
     def __repr__(self) -> str:
         return f"<Pseudonymiser {self._keys[0][0]}>"

@@ -198,6 +198,25 @@ class Settings(BaseSettings):
         ),
     )
 
+    audit_signing_key: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Key ring '1:BASE64' or '@file' that signs audit checkpoints; default: made in CDS_VAR_DIR/keys."
+        ),
+    )
+    audit_checkpoint_seconds: int = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        description="A signed checkpoint of the audit trail is made after this time, in seconds.",
+    )
+    audit_checkpoint_events: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="And after so many events of one process.",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,

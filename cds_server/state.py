@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
+from sqlalchemy.ext.asyncio import AsyncEngine
+
 from cds_server.audit import AuditTrail, digest
+from cds_server.audit.asking import Asking
+from cds_server.audit.upkeep import Upkeep
 from cds_server.clock import Clock
 from cds_server.decisions.keeper import Keeper
 from cds_server.feedback.store import FeedbackStore
@@ -77,6 +81,9 @@ class House:
     clock: Clock
     knowledge: Knowledge
     trail: AuditTrail
+    engine: AsyncEngine
+    asking: Asking
+    upkeep: Upkeep
     pseudonymiser: Pseudonymiser
     feedback: FeedbackStore
     metrics: Metrics
@@ -124,3 +131,5 @@ class House:
         self._thread.shutdown(wait=True)
         self._hasher.shutdown(wait=True)
         await self.trail.close()
+        await self.upkeep.close()
+        await self.engine.dispose()

@@ -73,10 +73,16 @@ _ROWS: tuple[Activity, ...] = (
     Activity("assess", "Assessment", "Evaluación", _REST, (_OPERATION,), "E"),
     Activity("feedback", "Feedback on a card", "Opinión sobre una tarjeta", _REST, (_CREATE,), "C", "Create"),
     Activity("decision-read", "Past decision read", "Decisión pasada leída", _REST, (_READ,), "R", "Read"),
-    Activity("decision-replayed", "Past decision replayed", "Decisión pasada repetida", _REST, (_OPERATION,), "E"),
+    Activity(
+        "decision-replayed", "Past decision replayed", "Decisión pasada repetida", _REST, (_OPERATION,), "E"
+    ),
     # the audit trail itself
-    Activity("audit-started", "Audit recording started", "Inicio del registro", _ACTIVITY, (_RECORDING,), "E"),
-    Activity("audit-searched", "Audit trail searched", "Registro consultado", _REST, (_SEARCH,), "E", "Query"),
+    Activity(
+        "audit-started", "Audit recording started", "Inicio del registro", _ACTIVITY, (_RECORDING,), "E"
+    ),
+    Activity(
+        "audit-searched", "Audit trail searched", "Registro consultado", _REST, (_SEARCH,), "E", "Query"
+    ),
     Activity("audit-read", "Audit event read", "Evento del registro leído", _REST, (_READ,), "R", "Read"),
     Activity("audit-exported", "Audit trail exported", "Registro exportado", _EXPORT, (), "R"),
     Activity("audit-verified", "Audit trail verified", "Registro verificado", _REST, (_OPERATION,), "E"),
@@ -84,27 +90,48 @@ _ROWS: tuple[Activity, ...] = (
     # who came in, and who was kept out
     Activity("login", "Login", "Inicio de sesión", _AUTHENTICATION, (_LOGIN,), "E"),
     Activity("logout", "Logout", "Fin de sesión", _AUTHENTICATION, (Code(DCM, "110123", "Logout"),), "E"),
-    Activity("authentication-failed", "Authentication failed", "Autenticación fallida", _AUTHENTICATION, (_LOGIN,), "E"),
+    Activity(
+        "authentication-failed",
+        "Authentication failed",
+        "Autenticación fallida",
+        _AUTHENTICATION,
+        (_LOGIN,),
+        "E",
+    ),
     Activity("access-denied", "Access denied", "Acceso denegado", _SECURITY, (_RESTRICTED,), "E"),
     # reading and giving out data
     Activity("data-read", "Data read", "Datos leídos", _REST, (_READ,), "R", "Read"),
     Activity("data-searched", "Data searched", "Datos consultados", _REST, (_SEARCH,), "E", "Query"),
     Activity("ehr-read", "Data fetched from an EHR", "Datos obtenidos de un HCE", _REST, (_READ,), "R"),
-    Activity("patient-exported", "Patient's data exported", "Datos de un paciente exportados", _EXPORT, (), "R"),
+    Activity(
+        "patient-exported", "Patient's data exported", "Datos de un paciente exportados", _EXPORT, (), "R"
+    ),
     Activity("aggregates-read", "Aggregates read", "Agregados leídos", _REST, (_OPERATION,), "E"),
     # the life of stored data
-    Activity("patient-erased", "Patient's data erased", "Datos de un paciente borrados", _REST, (_DESTROY,), "D"),
-    Activity("retention-purged", "Expired data destroyed", "Datos vencidos destruidos", _REST, (_DESTROY,), "D"),
+    Activity(
+        "patient-erased", "Patient's data erased", "Datos de un paciente borrados", _REST, (_DESTROY,), "D"
+    ),
+    Activity(
+        "retention-purged", "Expired data destroyed", "Datos vencidos destruidos", _REST, (_DESTROY,), "D"
+    ),
     Activity("hold-placed", "Legal hold placed", "Retención legal puesta", _REST, (_HOLD,), "U"),
     Activity("hold-lifted", "Legal hold lifted", "Retención legal retirada", _REST, (_UNHOLD,), "U"),
     # the server
-    Activity("application-started", "Server started", "Servidor iniciado", _ACTIVITY, (Code(DCM, "110120", "Application Start"),), "E"),
     Activity("model-promoted", "Model taken in use", "Modelo puesto en uso", _SECURITY, (_SOFTWARE,), "U"),
     Activity("model-refused", "Model refused", "Modelo rechazado", _SECURITY, (_SOFTWARE,), "U"),
     Activity("setting-changed", "Setting changed", "Ajuste cambiado", _SECURITY, (_SOFTWARE,), "U"),
-    Activity("keys-changed", "Keys made or rotated", "Claves creadas o rotadas", _SECURITY, (_SECURITY_SET,), "U"),
-    Activity("client-changed", "Client registration changed", "Registro de cliente cambiado", _SECURITY, (_SECURITY_SET,), "U"),
-)  # fmt: skip
+    Activity(
+        "keys-changed", "Keys made or rotated", "Claves creadas o rotadas", _SECURITY, (_SECURITY_SET,), "U"
+    ),
+    Activity(
+        "client-changed",
+        "Client registration changed",
+        "Registro de cliente cambiado",
+        _SECURITY,
+        (_SECURITY_SET,),
+        "U",
+    ),
+)
 
 ACTIVITIES: dict[str, Activity] = {row.code: row for row in _ROWS}
 """All activities by code."""

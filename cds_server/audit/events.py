@@ -2,17 +2,17 @@
 
 They are members of one small tagged union (`Record`), so they share the writer, the spool, the hash
 chain and their guarantees.  Everything that is not a decision or feedback is an `Access` whose
-`activity` is a row of `cds_server.audit.activities`.  `encode` is the only serialisation: the same bytes go into the database's payload column
-and into the spool, so a later digest over them holds wherever they are read.  Nothing here does I/O.
-Nothing clinical belongs in a record beyond the codes of what was decided: persons are pseudonyms,
-input and output are digests.
+`activity` is a row of `cds_server.audit.activities`.  `encode` is the only serialisation: the same bytes
+go into the database's payload column and into the spool, so a digest over them holds wherever they are
+read.  Nothing here does I/O.  Nothing clinical belongs in a record beyond the codes of what was decided:
+persons are pseudonyms, input and output are digests.
 """
 
 import hashlib
 import os
 import time
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import msgspec
 
@@ -23,15 +23,18 @@ __all__ = [
     "CardFeedback",
     "DataKey",
     "Decision",
+    "Durable",
     "Entity",
     "Record",
     "SealedDecision",
     "ShownCard",
     "Withheld",
     "decode",
+    "decode_durable",
     "digest",
     "encode",
     "identity",
+    "is_event",
     "new_id",
     "to_utc",
 ]
@@ -156,13 +159,18 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True, tag="withheld", tag_fi
     cause: Literal["refused", "repeated"]
 
 
-Record = Decision | CardFeedback | Access | Withheld | DataKey | SealedDecision
+Record = Decision | CardFeedback | Access | Withheld
+"""What is an audit event: has its row in `events` and its place in the chain."""
+
+Durable = Record | DataKey | SealedDecision
+"""What goes through the trail.  What is kept sealed can be destroyed, so the chain does not rest on it."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
+_durable = msgspec.json.Decoder(Durable)
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Durable) -> bytes:
     """One line of JSON (UTF-8, no newline inside).
 
     Raises:
@@ -172,7 +180,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(line: bytes | str) -> Record:
-    """The inverse of `encode`.
+    """The inverse of `encode` for an audit event.
 
     Raises:
         msgspec.DecodeError: not JSON, or (`msgspec.ValidationError`) not one of our records.
@@ -181,7 +189,17 @@ def decode(line: bytes | str) -> Record:
     return record
 
 
-def identity(record: Record) -> str:
+def decode_durable(line: bytes | str) -> Durable:
+    """The inverse of `encode` for whatever goes through the trail.
+
+    Raises:
+        msgspec.DecodeError: see `decode`.
+    """
+    record: Durable = _durable.decode(line)
+    return record
+
+
+def identity(record: Durable) -> str:
     """The id under which a record is stored once, however often it is replayed."""
     match record:
         case CardFeedback():
@@ -190,6 +208,11 @@ def identity(record: Record) -> str:
             return record.key_id
         case _:
             return record.event_id
+
+
+def is_event(record: Durable) -> TypeGuard[Record]:
+    """Whether a record is an audit event."""
+    return not isinstance(record, DataKey | SealedDecision)
 
 
 def new_id() -> str:

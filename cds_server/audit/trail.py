@@ -3,8 +3,9 @@
 One writer task collects whatever has queued while the last commit was in flight and makes it durable
 in one go (group commit, no artificial delay): in the database, or in the spool while the database is
 away.  One keeper task reconnects, replays the spool in order and lets the writer go back to the
-database.  Which rows a record becomes is `cds_server.db.writer`'s business, what a spool file looks like
-`cds_server.audit.spool`'s.
+database.  Each record is given its place in the chain (`cds_server.audit.chain`) in the moment before
+it is made durable.  Which rows a record becomes is `cds_server.db.writer`'s business, what a spool file
+looks like `cds_server.audit.spool`'s.
 """
 
 import asyncio
@@ -12,14 +13,17 @@ import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import msgspec
 import structlog
 
 from cds_server.audit import events
-from cds_server.audit.events import Record
+from cds_server.audit.chain import Strand, strand_name, with_link, without_link
+from cds_server.audit.events import Access, Durable, Withheld
+from cds_server.audit.signing import Signer
 from cds_server.audit.spool import Segment, Spool
 from cds_server.db.writer import DatabaseAway, Entry, RecordRefused, open_writer
 
@@ -81,9 +85,18 @@ class AuditTrail:
         spool_directory: ``<var_dir>/spool``; shared by the processes of one machine.
         commit_timeout: seconds one commit, lock or connection attempt may take before the database
             counts as away and the spool takes over.
+        signer: vouches for what this process records, in the first record of its strand; without one
+            (measurements) records are chained and a verification says that nobody vouches for them.
     """
 
-    def __init__(self, database_url: str, spool_directory: Path, *, commit_timeout: float = 2.0) -> None:
+    def __init__(
+        self,
+        database_url: str,
+        spool_directory: Path,
+        *,
+        commit_timeout: float = 2.0,
+        signer: Signer | None = None,
+    ) -> None:
         self._writer = open_writer(database_url, timeout=commit_timeout)
         self._spool = Spool(spool_directory)
         self._spool_thread = ThreadPoolExecutor(1, thread_name_prefix="audit-spool")
@@ -102,6 +115,13 @@ class AuditTrail:
         self._committed = self._spooled = self._replayed = self._damaged = 0
         self._refused = self._unavailable = self._commits = 0
         self._trouble: str | None = None
+        self._signer = signer
+        self._strand = Strand.new()
+
+    @property
+    def strand(self) -> Strand:
+        """How far the strand of this process has come: all of it is durable, here or in the spool."""
+        return self._strand
 
     async def start(self) -> None:
         """Connects, adopts what dead processes left, starts.  A database that is away is no error."""
@@ -117,8 +137,11 @@ class AuditTrail:
         except DatabaseAway as error:
             self._leave_database(error)
         self._tasks = [asyncio.create_task(self._write_loop()), asyncio.create_task(self._keep_loop())]
+        if self._signer is not None:
+            with contextlib.suppress(AuditUnavailable):  # the next record opens the strand then
+                await self._durable([])
 
-    async def record(self, record: Record) -> None:
+    async def record(self, record: Durable) -> None:
         """Returns only when the record is durable.
 
         Raises:
@@ -126,13 +149,14 @@ class AuditTrail:
         """
         await self.record_all((record,))
 
-    async def record_all(self, records: Sequence[Record]) -> None:
+    async def record_all(self, records: Sequence[Durable]) -> None:
         """Like `record`, for several that belong together: one commit holds them all, in this order."""
         if not self._tasks or self._closing.is_set():
             raise AuditUnavailable("the audit trail is not running")
-        entries = [_entry(record) for record in records]
-        if not entries:
-            return
+        if records:
+            await self._durable([_entry(record) for record in records])
+
+    async def _durable(self, entries: list[Entry]) -> None:
         waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._wake.set()
@@ -209,17 +233,23 @@ class AuditTrail:
         batch, self._queue = self._queue[:taken], self._queue[taken:]
         return batch
 
-    async def _keep(self, entries: list[Entry]) -> None:
+    async def _keep(self, unchained: list[Entry]) -> None:
         """Makes entries durable, here or there.  Raises: AuditUnavailable."""
+        entries, strand = self._chained(unchained)
+        # Should it fail, nobody knows how much of the batch is stored: what follows begins a new strand.
+        self._strand = Strand.new()
         try:
             if self._direct:
                 try:
                     await self._commit(entries)
+                    self._strand = strand
                     return
                 except DatabaseAway as error:
                     # Part of the batch may be committed; replaying all of it stores each record once.
                     self._leave_database(error)
-            await self._in_spool_thread(self._spool.append, [entry.payload for entry in entries])
+            lines = [with_link(entry.link, entry.payload) for entry in entries]
+            await self._in_spool_thread(self._spool.append, lines)
+            self._strand = strand
             self._spooled += len(entries)
             self._spool_writable = True
         except OSError as error:
@@ -234,11 +264,26 @@ class AuditTrail:
             _log.error("audit.defect", records=len(entries), error=type(error).__name__)
             raise AuditUnavailable("the audit trail failed") from error
 
+    def _chained(self, entries: list[Entry]) -> tuple[list[Entry], Strand]:
+        """The entries at their places in the strand, and the strand after them; opens a new strand."""
+        strand = self._strand
+        if strand.count == 0 and self._signer is not None:
+            entries = [_entry(_opening(self._signer, strand)), *entries]
+        links, strand = strand.extended([e.payload for e in entries if events.is_event(e.record)])
+        following = iter(links)
+        return [
+            Entry(e.record, e.payload, next(following)) if events.is_event(e.record) else e for e in entries
+        ], strand
+
     async def _commit(self, entries: list[Entry]) -> None:
         """Stores entries; one the database refuses is set aside, alone.  Raises: DatabaseAway, OSError."""
         try:
-            self._committed += await self._writer.write(entries)
+            new = await self._writer.write(entries)
+            self._committed += new
             self._commits += 1
+            chained = [entry for entry in entries if entry.link is not None]
+            if new < len(chained):
+                await self._fill_places(chained)
         except RecordRefused as error:
             if len(entries) > 1:
                 middle = len(entries) // 2
@@ -250,6 +295,24 @@ class AuditTrail:
             )
             self._refused += 1
             _log.error("audit.record_refused", id=events.identity(entries[0].record), error=str(error))
+            if entries[0].link is not None:
+                await self._writer.write([_withheld(entries[0], "refused")])
+
+    async def _fill_places(self, entries: list[Entry]) -> None:
+        """Keeps the places of records that were passed over because their ids are stored at other places.
+
+        A record that is replayed is there at its own place and needs nothing.
+        """
+        held = await self._writer.stored([events.identity(entry.record) for entry in entries])
+        places = {stored.record_id: (stored.strand, stored.place) for stored in held}
+        repeated = [
+            _withheld(entry, "repeated")
+            for entry in entries
+            if entry.link is not None
+            and places.get(events.identity(entry.record)) != (entry.link.strand, entry.link.place)
+        ]
+        if repeated:
+            await self._writer.write(repeated)
 
     def _leave_database(self, error: Exception) -> None:
         if self._direct or self._trouble is None:
@@ -318,12 +381,26 @@ class AuditTrail:
         chunk = await self._in_spool_thread(self._spool.read, segment, REPLAY_BYTES)
         entries: list[Entry] = []
         damaged = list(chunk.damaged)
-        for payload in chunk.payloads:
+        for line in chunk.payloads:
             try:
-                entries.append(Entry(events.decode(payload), payload))
-            except msgspec.DecodeError:
-                damaged.append(payload)
-        if entries:
+                link, payload = without_link(line)
+                entries.append(Entry(events.decode_durable(payload), payload, link))
+            except (ValueError, msgspec.DecodeError):
+                damaged.append(line)
+        unchained = [entry for entry in entries if entry.link is None and events.is_event(entry.record)]
+        if unchained:
+            # Left by a version without a chain: they take their places in ours, as new ones would.  Only
+            # adopted segments can hold such lines, and they are replayed in turns with the writer.
+            held = await self._writer.stored([events.identity(entry.record) for entry in unchained])
+            known = {stored.record_id for stored in held}
+            chained, strand = self._chained(
+                [entry for entry in unchained if events.identity(entry.record) not in known]
+            )
+            self._strand = Strand.new()
+            late = [entry for entry in entries if entry.link is not None or not events.is_event(entry.record)]
+            await self._commit([*chained, *late])
+            self._strand = strand
+        elif entries:
             await self._commit(entries)
         if damaged:
             await self._in_spool_thread(self._spool.set_aside, segment.path.stem, damaged)
@@ -341,12 +418,41 @@ class AuditTrail:
         return await asyncio.get_running_loop().run_in_executor(self._spool_thread, call, *args)
 
 
-def _entry(record: Record) -> Entry:
+def _opening(signer: Signer, strand: Strand) -> Access:
+    return Access(
+        event_id=events.new_id(),
+        recorded=datetime.now(UTC),
+        activity="audit-started",
+        service="audit",
+        detail=(
+            ("strand", strand_name(strand.number)),
+            ("key", signer.key_id),
+            ("signature", signer.opening(strand.number)),
+        ),
+    )
+
+
+def _withheld(entry: Entry, cause: Literal["refused", "repeated"]) -> Entry:
+    """What stands at the place of a record that is not stored there; its id follows from the place."""
+    link, record = entry.link, entry.record
+    if link is None or not events.is_event(record):
+        raise TypeError("only a record with a place can be withheld")
+    withheld = Withheld(
+        event_id=f"{strand_name(link.strand)}-{link.place}",
+        recorded=record.recorded,
+        record_id=events.identity(record),
+        payload_digest=events.digest(entry.payload),
+        cause=cause,
+    )
+    return Entry(withheld, events.encode(withheld), link)
+
+
+def _entry(record: Durable) -> Entry:
     try:
         return Entry(record, events.encode(record))
     except UnicodeEncodeError:
         # A lone surrogate has no UTF-8; the record is kept, with U+FFFD in its place.
-        record = msgspec.convert(_without_surrogates(msgspec.to_builtins(record)), Record)
+        record = msgspec.convert(_without_surrogates(msgspec.to_builtins(record)), Durable)
         return Entry(record, events.encode(record))
 
 

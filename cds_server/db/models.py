@@ -2,18 +2,30 @@
 
 `payload` is the exact JSON of the record (text, not jsonb: a digest over it must hold); the columns
 beside it are what is searched by, cut to `writer.INDEXED_LENGTH`.  An index over random values costs a
-page write per event, so there are few, and ids made here grow with time (`audit.new_id`).  There are
+page write per event, so there is one (the trace), and ids made here grow with time (`audit.new_id`).
+On PostgreSQL `events` is partitioned by the month of `filed` (`cds_server.db.partitions`).  There are
 no foreign keys: feedback may come for a card we never showed, and a card's event may still wait in a
 spool when its feedback is stored already, so belonging together is a join at reading time.
 """
 
 from datetime import UTC, datetime
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Identity, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    DateTime,
+    Dialect,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-APPEND_ONLY = ("events", "shown_cards", "feedback", "feedback_suggestions")
+APPEND_ONLY = ("events", "shown_cards", "feedback", "feedback_suggestions", "audit_checkpoints")
 """Tables whose rows nobody may change or delete."""
 
 
@@ -44,12 +56,22 @@ class Base(DeclarativeBase):
     """All tables of the server."""
 
 
+_ENTITY = text("entity IS NOT NULL")
+_FAILED = text("status >= 400")
+
+
 class Event(Base):
-    """One audit event (`audit.Decision`); `seq` grows in the order in which a process recorded."""
+    """One record of the trail, of any kind; `seq` grows in the order in which a process recorded.
+
+    `action` is the code of an activity (`audit.activities`), `hook_instance` the trace: the hook's
+    instance or the request's id.  `strand`, `place` and `link` are its place in the chain
+    (`audit.chain`), empty for what was recorded before there was one.
+    """
 
     __tablename__ = "events"
     seq: Mapped[int] = mapped_column(Sequence64, Identity(always=False), primary_key=True)
     event_id: Mapped[str] = mapped_column(Text)
+    filed: Mapped[datetime] = mapped_column(UtcDateTime)
     recorded: Mapped[datetime] = mapped_column(UtcDateTime)
     action: Mapped[str] = mapped_column(Text)
     service: Mapped[str] = mapped_column(Text)
@@ -57,15 +79,26 @@ class Event(Base):
     client: Mapped[str | None] = mapped_column(Text)
     user: Mapped[str | None] = mapped_column("user_pseudonym", Text)
     patient: Mapped[str | None] = mapped_column("patient_pseudonym", Text)
+    entity: Mapped[str | None] = mapped_column(Text)
     severity: Mapped[str | None] = mapped_column(Text)
     escalation: Mapped[str | None] = mapped_column(Text)
     status: Mapped[int] = mapped_column(Integer)
+    strand: Mapped[int | None] = mapped_column(BigInteger)
+    place: Mapped[int | None] = mapped_column(BigInteger)
+    link: Mapped[bytes | None] = mapped_column(LargeBinary)
     payload: Mapped[str] = mapped_column(Text)
 
     __table_args__ = (
-        UniqueConstraint("event_id", name="uq_events_event_id"),
-        Index("ix_events_recorded", "recorded"),
+        UniqueConstraint("event_id", "filed", name="uq_events_event_id"),
+        Index("ix_events_recorded", "recorded", "event_id"),
         Index("ix_events_patient", "patient_pseudonym", "recorded"),
+        Index("ix_events_user", "user_pseudonym", "recorded"),
+        Index("ix_events_client", "client", "recorded"),
+        Index("ix_events_action", "action", "recorded"),
+        Index("ix_events_trace", "hook_instance"),
+        Index("ix_events_entity", "entity", postgresql_where=_ENTITY, sqlite_where=_ENTITY),
+        Index("ix_events_failed", "recorded", postgresql_where=_FAILED, sqlite_where=_FAILED),
+        Index("ix_events_strand", "strand", "place"),
         {"sqlite_autoincrement": True},  # a seq is never used twice
     )
 
@@ -119,3 +152,14 @@ class FeedbackSuggestionRow(Base):
     suggestion: Mapped[str] = mapped_column(Text)
 
     __table_args__ = (Index("ix_feedback_suggestions_suggestion", "suggestion"),)
+
+
+class CheckpointRow(Base):
+    """One signed checkpoint of the chain (`audit.checkpoints`): the exact bytes that were signed."""
+
+    __tablename__ = "audit_checkpoints"
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    made: Mapped[datetime] = mapped_column(UtcDateTime)
+    through_seq: Mapped[int] = mapped_column(BigInteger)
+    body: Mapped[str] = mapped_column(Text)
+    signature: Mapped[str] = mapped_column(Text, comment="Ed25519 over the body, base64")

@@ -7,12 +7,22 @@ hot path pays for nothing but the insert.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 import msgspec
 
-from cds_server.audit.events import Access, DataKey, Decision, Record, SealedDecision, to_utc
+from cds_server.audit.chain import Link
+from cds_server.audit.events import (
+    Access,
+    CardFeedback,
+    DataKey,
+    Decision,
+    Durable,
+    Record,
+    SealedDecision,
+    to_utc,
+)
 from cds_server.db import HEAD
 from cds_server.db.urls import is_sqlite
 
@@ -30,10 +40,19 @@ class RecordRefused(Exception):
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
-    """A record with its encoded form."""
+    """A record with its encoded form and, once it has one, its place in the chain."""
 
-    record: Record
+    record: Durable
     payload: bytes
+    link: Link | None = None
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What the database holds under an id: strand and place, `None` for a record from before the chain."""
+
+    record_id: str
+    strand: int | None
+    place: int | None
 
 
 class Writer(Protocol):
@@ -47,6 +66,9 @@ class Writer(Protocol):
 
         Returns: how many records were new.  Raises: DatabaseAway, RecordRefused.
         """
+
+    async def stored(self, record_ids: Sequence[str]) -> list[Stored]:
+        """Those of the records that are there.  Raises: DatabaseAway."""
 
     async def close(self) -> None:
         """Gives the connection back; never raises for a database that is gone."""
@@ -65,8 +87,8 @@ class Rows:
 
 
 EVENT_COLUMNS = (
-    "event_id, recorded, action, service, hook_instance, client, user_pseudonym, patient_pseudonym, "
-    "severity, escalation, status, payload"
+    "event_id, filed, recorded, action, service, hook_instance, client, user_pseudonym, patient_pseudonym, "
+    "entity, severity, escalation, status, strand, place, link, payload"
 )
 CARD_COLUMNS = "event_id, position, uuid, key, indicator, suggestions"
 FEEDBACK_COLUMNS = (
@@ -76,6 +98,28 @@ FEEDBACK_COLUMNS = (
 SUGGESTION_COLUMNS = "feedback_id, position, suggestion"
 KEY_COLUMNS = "key_id, created, subject, wrapped, master"
 SEALED_COLUMNS = "event_id, recorded, subject, key_id, sealed, plain_bytes"
+
+
+UNFILED = datetime(1970, 1, 1, tzinfo=UTC)
+"""`events.filed` of a record whose id does not say when it was made."""
+_FILED_WITHIN = timedelta(days=1)
+
+
+def filed(record_id: str, recorded: datetime) -> datetime:
+    """The time by which an event is put into a monthly partition: the one in its id (RFC 9562, UUIDv7).
+
+    It follows from the record alone, so a record that is replayed goes where it already is.  An id that
+    is no UUIDv7, or lies more than a day from `recorded`, is `UNFILED`: whoever searches by time may
+    then leave out all partitions more than a day away, except that one.
+    """
+    if len(record_id) == 36 and record_id[14] == "7":
+        try:
+            made = UNFILED + timedelta(milliseconds=int(record_id[:8] + record_id[9:13], 16))
+        except (ValueError, OverflowError):
+            return UNFILED
+        if abs(made - to_utc(recorded)) <= _FILED_WITHIN:
+            return made
+    return UNFILED
 
 
 def sqlite_time(moment: datetime) -> str:
@@ -106,18 +150,18 @@ def rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
 
 def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
     out = Rows()
+    time = sqlite_time if text_times else to_utc
     for entry in batch:
         record = entry.record
         if isinstance(record, DataKey):
-            created = sqlite_time(record.created) if text_times else to_utc(record.created)
+            created = time(record.created)
             out.keys.append((record.key_id, created, record.subject, record.wrapped, record.master))
             continue
-        recorded = sqlite_time(record.recorded) if text_times else to_utc(record.recorded)
         if isinstance(record, SealedDecision):
             out.sealed.append(
                 (
                     record.event_id,
-                    recorded,
+                    time(record.recorded),
                     record.subject,
                     record.key_id,
                     record.sealed,
@@ -126,23 +170,30 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
             )
             continue
         payload = entry.payload.decode()
-        if isinstance(record, Decision):
-            out.events.append(
-                (
-                    record.event_id,
-                    recorded,
-                    _text(record.action),
-                    _text(record.service),
-                    _text(record.hook_instance),
-                    _text(record.client),
-                    _text(record.user),
-                    _text(record.patient),
-                    _text(record.severity),
-                    _text(record.escalation),
-                    record.status,
-                    payload,
-                )
+        event = _event(record)
+        link = entry.link
+        out.events.append(
+            (
+                event.id,
+                time(filed(event.id, record.recorded)),
+                time(record.recorded),
+                _text(event.action),
+                _text(event.service),
+                _text(event.hook_instance),
+                _text(event.client),
+                _text(event.user),
+                _text(event.patient),
+                _text(event.entity),
+                _text(event.severity),
+                _text(event.escalation),
+                event.status,
+                link.strand if link else None,
+                link.place if link else None,
+                link.value if link else None,
+                payload,
             )
+        )
+        if isinstance(record, Decision):
             for position, card in enumerate(record.cards):
                 suggestions = msgspec.json.encode(card.suggestions).decode()
                 out.cards.append(
@@ -155,35 +206,17 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
                         suggestions,
                     )
                 )
-        elif isinstance(record, Access):
-            out.events.append(
-                (
-                    record.event_id,
-                    recorded,
-                    _text(record.activity),
-                    _text(record.service),
-                    None,
-                    _text(record.client),
-                    _text(record.user),
-                    _text(record.patient),
-                    None,
-                    None,
-                    record.status,
-                    payload,
-                )
-            )
-        else:
+        elif isinstance(record, CardFeedback):
             moment = record.outcome_timestamp
-            outcome_time = None if moment is None else sqlite_time(moment) if text_times else to_utc(moment)
             out.feedback.append(
                 (
                     record.feedback_id,
-                    recorded,
+                    time(record.recorded),
                     _text(record.service),
                     _text(record.client),
                     _text(record.card),
                     _text(record.outcome),
-                    outcome_time,
+                    None if moment is None else time(moment),
                     _text(record.reason_code),
                     _text(record.reason_system),
                     _text(record.reason_display),
@@ -194,6 +227,61 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
             for position, suggestion in enumerate(record.accepted_suggestions):
                 out.suggestions.append((record.feedback_id, position, _text(suggestion)))
     return out
+
+
+class _Event(msgspec.Struct, kw_only=True, gc=False):
+    """The searched columns of any record."""
+
+    id: str
+    action: str
+    service: str
+    hook_instance: str | None = None
+    client: str | None = None
+    user: str | None = None
+    patient: str | None = None
+    entity: str | None = None
+    severity: str | None = None
+    escalation: str | None = None
+    status: int = 200
+
+
+def _event(record: Record) -> _Event:
+    match record:
+        case Decision():
+            return _Event(
+                id=record.event_id,
+                action=record.action,
+                service=record.service,
+                hook_instance=record.hook_instance,
+                client=record.client,
+                user=record.user,
+                patient=record.patient,
+                severity=record.severity,
+                escalation=record.escalation,
+                status=record.status,
+            )
+        case CardFeedback():
+            return _Event(
+                id=record.feedback_id,
+                action="feedback",
+                service=record.service,
+                client=record.client,
+                entity=f"urn:uuid:{record.card}",
+            )
+        case Access():
+            return _Event(
+                id=record.event_id,
+                action=record.activity,
+                service=record.service,
+                hook_instance=record.request,
+                client=record.client,
+                user=record.user,
+                patient=record.patient,
+                entity=record.entities[0].what if record.entities else None,
+                status=record.status,
+            )
+        case _:
+            return _Event(id=record.event_id, action="withheld", service="audit", entity=record.record_id)
 
 
 def check_revision(revision: str | None) -> None:

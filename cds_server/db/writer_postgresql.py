@@ -14,11 +14,15 @@ from cds_server.db import writer
 from cds_server.db.urls import asyncpg_dsn
 
 _TYPES = {
-    "recorded": "timestamptz",
     "created": "timestamptz",
+    "filed": "timestamptz",
+    "recorded": "timestamptz",
     "outcome_timestamp": "timestamptz",
     "status": "int4",
     "position": "int4",
+    "strand": "int8",
+    "place": "int8",
+    "link": "bytea",
     "master": "int4",
     "plain_bytes": "int8",
     "sealed": "bytea",
@@ -31,13 +35,13 @@ def _insert(table: str, columns: str, unique: str, first: int) -> tuple[str, int
     # ORDER BY: identity values are given in the order of recording.
     return (
         f"INSERT INTO {table} ({columns}) SELECT {columns} "  # noqa: S608 built from constants only
-        f"FROM unnest({arrays}) WITH ORDINALITY AS t({columns}, place) ORDER BY place "
+        f"FROM unnest({arrays}) WITH ORDINALITY AS t({columns}, ordinal) ORDER BY ordinal "
         f"ON CONFLICT ({unique}) DO NOTHING RETURNING 1"
     ), first + len(names)
 
 
 _TABLES = (
-    ("e", "events", writer.EVENT_COLUMNS, "event_id"),
+    ("e", "events", writer.EVENT_COLUMNS, "event_id, filed"),
     ("c", "shown_cards", writer.CARD_COLUMNS, "event_id, position"),
     ("f", "feedback", writer.FEEDBACK_COLUMNS, "feedback_id"),
     ("s", "feedback_suggestions", writer.SUGGESTION_COLUMNS, "feedback_id, position"),
@@ -52,7 +56,7 @@ def _statement() -> str:
     for name, table, columns, unique in _TABLES:
         insert, first = _insert(table, columns, unique, first)
         parts.append(f"{name} AS ({insert})")
-    return f"WITH {', '.join(parts)} SELECT (SELECT count(*) FROM e) + (SELECT count(*) FROM f)"  # noqa: S608
+    return f"WITH {', '.join(parts)} SELECT count(*) FROM e"  # noqa: S608
 
 
 _WRITE = _statement()
@@ -122,6 +126,19 @@ class PostgresqlWriter:
             # After a timeout the outcome is open and the connection in an unknown state.
             self._drop()
             raise writer.DatabaseAway(f"PostgreSQL: {type(error).__name__}") from error
+
+    async def stored(self, record_ids: Sequence[str]) -> list[writer.Stored]:
+        """See `writer.Writer.stored`."""
+        if self._connection is None:
+            raise writer.DatabaseAway("PostgreSQL: not connected")
+        try:
+            found = await self._connection.fetch(
+                "SELECT event_id, strand, place FROM events WHERE event_id = ANY($1::text[])", record_ids
+            )
+        except Exception as error:
+            self._drop()
+            raise writer.DatabaseAway(f"PostgreSQL: {type(error).__name__}") from error
+        return [writer.Stored(*row) for row in found]
 
     async def close(self) -> None:
         """See `writer.Writer.close`."""

@@ -55,6 +55,10 @@ class SqliteWriter:
         """See `writer.Writer.write`."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._write, batch)
 
+    async def stored(self, record_ids: Sequence[str]) -> list[writer.Stored]:
+        """See `writer.Writer.stored`."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._stored, record_ids)
+
     async def close(self) -> None:
         """See `writer.Writer.close`."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._close)
@@ -96,7 +100,7 @@ class SqliteWriter:
             if rows.cards:
                 connection.executemany(_CARDS, rows.cards)
             if rows.feedback:
-                new += connection.executemany(_FEEDBACK, rows.feedback).rowcount
+                connection.executemany(_FEEDBACK, rows.feedback)
             if rows.suggestions:
                 connection.executemany(_SUGGESTIONS, rows.suggestions)
             if rows.keys:
@@ -113,6 +117,17 @@ class SqliteWriter:
                 f"SQLite: {getattr(error, 'sqlite_errorname', type(error).__name__)}"
             ) from error
         return new
+
+    def _stored(self, record_ids: Sequence[str]) -> list[writer.Stored]:
+        connection = self._connection
+        if connection is None:
+            raise writer.DatabaseAway("SQLite: not open")
+        query = "SELECT event_id, strand, place FROM events WHERE event_id = ?"
+        try:
+            found = [connection.execute(query, (record_id,)).fetchone() for record_id in record_ids]
+        except sqlite3.Error as error:
+            raise writer.DatabaseAway(f"SQLite: {type(error).__name__}") from error
+        return [writer.Stored(*row) for row in found if row]
 
     def _rollback(self) -> None:
         if self._connection is not None and self._connection.in_transaction:

@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import structlog
 
+from cds_server.audit import AuditUnavailable
+from cds_server.audit.settings_change import promotion
 from cds_server.decisions.archive import BundleArchive
 from cds_server.deployment.loading import with_bundle_of
 from cds_server.deployment.source import BundleSource, Fingerprint, ModelRefused
@@ -94,3 +96,8 @@ class Watch:
         house.metrics.deployed(knowledge.bundle)
         house.metrics.reloads.labels("loaded").inc()
         _log.info("model.loaded", bundle=knowledge.bundle, before=before)
+        try:
+            await house.trail.record(promotion(before, knowledge.bundle, house.clock()))
+        except AuditUnavailable:
+            # The answers that follow cannot be recorded either, so none of this model leaves unrecorded.
+            _log.error("model.not_recorded", bundle=knowledge.bundle)

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+from cds_server.fhir_api.audit_parameters import SEARCHED
+
 ASSESS_PATH = "/fhir/OperationDefinition/assess"
 # Change with what is described, not with every start.
-_DATE = "2026-11-21"
+_DATE = "2026-11-26"
 
 
 def capability_statement(base_url: str) -> dict[str, Any]:
-    """The R4 CapabilityStatement: one system-level operation, and no resource that can be read."""
+    """The R4 CapabilityStatement: one system-level operation, and the audit trail to read and search."""
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -22,14 +24,35 @@ def capability_statement(base_url: str) -> dict[str, Any]:
             {
                 "mode": "server",
                 "documentation": (
-                    "Assesses one patient's record. CDS Hooks clients use /cds-services. Nothing sent "
-                    "here can be read back."
+                    "Assesses one patient's record. CDS Hooks clients use /cds-services. No record sent "
+                    "here can be read back; that it was sent, and what was decided, can: AuditEvent."
                 ),
-                "resource": [{"type": "OperationDefinition", "interaction": [{"code": "read"}]}],
+                "resource": [
+                    {"type": "OperationDefinition", "interaction": [{"code": "read"}]},
+                    _AUDIT_EVENT,
+                ],
                 "operation": [{"name": "assess", "definition": base_url + ASSESS_PATH}],
             }
         ],
     }
+
+
+_AUDIT_EVENT: dict[str, Any] = {
+    "type": "AuditEvent",
+    "documentation": (
+        "Read-only, in pages by _count and next links, newest first (_sort=-date) or oldest first; also "
+        "_summary=count and _total. POST AuditEvent/_search keeps ids out of URLs. Patients and users are "
+        "pseudonyms. Each search and read is itself an AuditEvent."
+    ),
+    "interaction": [{"code": "read"}, {"code": "search-type"}],
+    "versioning": "no-version",
+    "readHistory": False,
+    "updateCreate": False,
+    "conditionalCreate": False,
+    "searchParam": [
+        {"name": name, "type": kind, "documentation": text} for name, (kind, text) in SEARCHED.items()
+    ],
+}
 
 
 def operation_definition(base_url: str) -> dict[str, Any]:

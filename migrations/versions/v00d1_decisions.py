@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "00D1"
-down_revision = "0001"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
@@ -101,7 +101,7 @@ def downgrade() -> None:
 
 def _ordered(row: str, time: str) -> str:
     return (
-        "EXISTS (SELECT 1 FROM destructions d "
+        "EXISTS (SELECT 1 FROM destructions d "  # noqa: S608 built from constants only
         f"WHERE d.subject = {row}.subject AND d.up_to >= {row}.{time}) "
         f"OR EXISTS (SELECT 1 FROM destructions d WHERE d.subject IS NULL AND d.up_to >= {row}.{time})"
     )
@@ -117,12 +117,13 @@ def _guard_sqlite() -> None:
     # INSERT OR REPLACE deletes without firing delete triggers: a known row is passed over before that.
     for table, known in (*_APPEND_ONLY.items(), *((t, k) for t, (k, _) in _SHREDDED.items())):
         op.execute(
-            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "
+            f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} "  # noqa: S608 constants above
             f"WHEN EXISTS (SELECT 1 FROM {table} WHERE {known}) BEGIN SELECT RAISE(IGNORE); END"
         )
     for table, (_, time) in _SHREDDED.items():
         op.execute(
-            f"CREATE TRIGGER {table}_ordered_only BEFORE DELETE ON {table} WHEN NOT ({_ordered('OLD', time)}) "
+            f"CREATE TRIGGER {table}_ordered_only BEFORE DELETE ON {table} "
+            f"WHEN NOT ({_ordered('OLD', time)}) "
             f"BEGIN SELECT RAISE(ABORT, '{table}: no destruction is ordered for this row'); END"
         )
     op.execute(

@@ -3,7 +3,7 @@
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,10 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from cds_server.audit import AuditTrail, Decision, ShownCard
+from cds_server.audit.sealing import Sealer
+from cds_server.audit.signing import Signer
+from cds_server.clock import utc_now
+from cds_server.db.engine import create_engine
 
 NOON = datetime(2026, 3, 1, 12, 0, 0, 123456, tzinfo=UTC)
 
@@ -54,8 +58,20 @@ async def rows(database_url: str, query: str, **values: Any) -> list[tuple[Any, 
 
 
 async def stored_ids(database_url: str) -> list[str]:
-    """All event ids in the order of `seq`."""
-    return [row[0] for row in await rows(database_url, "SELECT event_id FROM events ORDER BY seq")]
+    """The ids of all recorded events in the order of `seq`; not the places the chain keeps for others."""
+    query = "SELECT event_id FROM events WHERE action <> 'withheld' ORDER BY seq"
+    return [row[0] for row in await rows(database_url, query)]
+
+
+async def sealed(database_url: str, directory: Path, audit: AuditTrail, *, closed: bool = False) -> None:
+    """Makes a checkpoint of a trail, with the key in `directory`."""
+    engine = create_engine(database_url)
+    try:
+        signer = Signer.open(directory / "keys")
+        sealer = Sealer(engine, signer, directory, interval=timedelta(minutes=5), clock=utc_now)
+        await sealer.seal(audit.strand, closed=closed)
+    finally:
+        await engine.dispose()
 
 
 @asynccontextmanager

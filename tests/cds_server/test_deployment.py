@@ -179,7 +179,8 @@ async def test_a_call_in_flight_ends_with_the_model_it_began_with(start_server: 
     calling.join()
     assert running.post(ASSESSMENT, minimal()).status_code == 200
     assert answers == [200]
-    events = await rows(running.database_url, "SELECT payload FROM events ORDER BY seq")
+    query = "SELECT payload FROM events WHERE action = 'hook-call' ORDER BY seq"
+    events = await rows(running.database_url, query)
     assert [json.loads(payload)["model"] for (payload,) in events] == [
         before.engine.model_id,
         "another-model",

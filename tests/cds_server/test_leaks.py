@@ -1,9 +1,9 @@
 """Patients with marked values go through every route and every error of a real server; no mark comes out.
 
-The marks are names, identifiers, free text, values with unusual digits, tokens, a FHIR server's address.  They
-are looked for in what the server logs at its most talkative, in its metrics, in every refusal, in headers, and in
-every file it leaves on disk: database, spool, archive.  An answer may hold what it is for (cards), a refusal
-never.
+The marks are names, identifiers, free text, values with unusual digits, tokens, a FHIR server's address.
+They are looked for in what the server logs at its most talkative, in its metrics, in every refusal, in
+headers, and in every file it leaves on disk: database, spool, archive.  An answer may hold what it is for
+(cards), a refusal never.
 
 Routes are taken from the running application: a new one is pushed as well, or fails the test that lists them.
 """
@@ -71,6 +71,15 @@ COVERED = {
     ("GET", "/api/v1/aggregates"),
     ("GET", "/docs"),
     ("GET", "/openapi.json"),
+    ("GET", "/fhir/AuditEvent"),
+    ("POST", "/fhir/AuditEvent/_search"),
+    ("GET", "/fhir/AuditEvent/{id}"),
+    ("GET", "/audit"),
+    ("POST", "/audit"),
+    ("GET", "/audit/event/{id}"),
+    ("POST", "/audit/export"),
+    ("GET", "/audit/style.css"),
+    ("GET", "/audit/export.js"),
 }
 """Every route is pushed by its own tests below with marked bodies that it understands; add a route here only
 together with a marked request in `deliberate`, unless it takes nothing of a patient."""
@@ -257,8 +266,9 @@ def routes_of(app: Any) -> set[tuple[str, str]]:
     def visit(routes: list[BaseRoute], prefix: str = "") -> None:
         for route in routes:
             path = prefix + getattr(route, "path", "")
-            if isinstance(route, Mount):
-                visit(list(route.routes), path)
+            included = getattr(route, "original_router", None)  # FastAPI's way of including a router
+            if included is not None or isinstance(route, Mount):
+                visit(list((included or route).routes), path)
                 continue
             inner = getattr(route, "endpoint", None) or getattr(route, "app", None)
             methods = getattr(route, "methods", None) or {getattr(inner, "_method", "?")}

@@ -42,7 +42,7 @@ async def test_a_refusal_of_a_readable_call_is_audited_too(start_server: Any) ->
     running = start_server()
     outcome(running.post(ASSESSMENT, minimal(prefetch={})), 412)
     [(status, severity, payload)] = await rows(
-        running.database_url, "SELECT status, severity, payload FROM events"
+        running.database_url, "SELECT status, severity, payload FROM events WHERE action = 'hook-call'"
     )
     assert (status, severity) == (412, None)
     assert json.loads(payload)["rule"] == "refused: PrefetchIncomplete"

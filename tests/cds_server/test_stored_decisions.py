@@ -22,6 +22,7 @@ from cds_server.decisions.shelf import Shelf
 from cds_server.site_keys import site_keys
 
 FORM = {"age": 44, "sex": "female", "symptoms": [{"name": "fever", "intensity": 7}]}
+DECISIONS = "action IN ('hook-call', 'assess')"
 DENIAL = {
     "resourceType": "Consent",
     "status": "active",
@@ -31,7 +32,10 @@ DENIAL = {
 
 
 async def events(url: str) -> list[dict[str, Any]]:
-    return [json.loads(row[0]) for row in await rows(url, "SELECT payload FROM events ORDER BY seq")]
+    return [
+        json.loads(row[0])
+        for row in await rows(url, f"SELECT payload FROM events WHERE {DECISIONS} ORDER BY seq")
+    ]
 
 
 async def test_each_kind_of_decision_is_kept_with_its_event(
