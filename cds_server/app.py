@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.routing import Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cds_server.aggregates import endpoints as aggregates
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
@@ -128,6 +129,7 @@ def create_app(settings: Settings, *, knowledge: Knowledge | None = None, clock:
         *audit_search.routes(house),
         *console.routes(house),
         *monitoring.routes(house),
+        *aggregates.routes(house),
     ]
     app.include_router(simple_form.router(house))
     app.router.routes.append(documentation_route(app.openapi()))

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
+from cds_server.cli_aggregates import aggregates
 from cds_server.cli_audit import audit_commands
 from cds_server.cli_bundle import bundle_commands
 from cds_server.cli_extra import CommandsWithExtras
@@ -47,6 +48,7 @@ app.add_typer(db, name="db")
 app.add_typer(bundle_commands, name="bundle")
 app.add_typer(rare_commands, name="rare")
 app.command()(replay)
+app.command()(aggregates)
 app.add_typer(privacy_commands, name="privacy")
 app.add_typer(retention_commands, name="retention")
 app.add_typer(audit_commands, name="audit")
