@@ -15,7 +15,7 @@ class Answer(msgspec.Struct, frozen=True):
     """Noisy counts by cell.
 
     `accuracy_95`: with 95 % probability a count is no further from the true one (bounded to
-    `most_per_patient` decisions a patient).  `epsilon` is what it cost, once; `left` what each month has left.
+    `most_per_patient` decisions a patient).  `epsilon` is what it cost, once; `left` what months have left.
     """
 
     by: str
