@@ -160,7 +160,8 @@ def feedback(**changes: Any) -> str:
         "outcome": "overridden",
         "outcomeTimestamp": "2026-11-20T09:40:00Z",
         "overrideReason": {
-            "reason": {"code": MARKS["reason"], "system": MARKS["reason"], "display": MARKS["reason"]},
+            # A reason is a Coding from the card's own list and is stored as sent (docs/privacy.md).
+            "reason": {"code": "not-relevant", "system": "urn:cds-server:override-reason"},
             "userComment": MARKS["comment"],
         },
     }
@@ -376,11 +377,13 @@ def push(server: RealServer, application: Any, fhir: str) -> Pushed:
             b"\xff\xfe" + hook().encode(),
         ]
         for template, method, body in itertools.product(
-            sorted(routes_of(application)), ("GET", "POST", "PUT", "DELETE"), bodies
+            sorted(routes_of(application)), ("GET", "POST"), bodies
         ):
             path = template.replace("{service_id}", "diagnostic-assessment")
             path = path.replace("{event_id}", MARKS["path"])
             send(client, pushed, method, f"{path}?x={MARKS['query']}", body)
+        for template, method in itertools.product(sorted(routes_of(application)), ("PUT", "DELETE", "PATCH")):
+            send(client, pushed, method, template, hook())
         for kind in ("text/plain", f"application/{MARKS['member']}", "application/json; charset=utf-16"):
             send(client, pushed, "POST", SERVICE, hook(), **{"Content-Type": kind})
         send(client, pushed, "POST", SERVICE, hook(), **{"Content-Encoding": MARKS["member"]})
