@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cds_server.aggregates import endpoints as aggregates
 from cds_server.api import endpoints as simple_form
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
@@ -38,6 +39,10 @@ from cds_server.console import endpoints as console
 from cds_server.db import migrate
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
+from cds_server.decisions.archive import BundleArchive
+from cds_server.decisions.keeper import Keeper
+from cds_server.decisions.keys import DataKeys
+from cds_server.decisions.software import software
 from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import BundleSource
 from cds_server.deployment.watch import Watch
@@ -109,7 +114,9 @@ def create_app(
         knowledge = at_start(source, knowledge)
     keys = site_keys(settings)
     house = _house(settings, knowledge, clock, keys)
-    watch = Watch(house, source, seen, EnrolledCases(EnrolmentStore(settings.var_dir, Cipher(keys.cipher))))
+    archive = BundleArchive(settings.archive_dir, source)
+    cases = EnrolledCases(EnrolmentStore(settings.var_dir, Cipher(keys.cipher)))
+    watch = Watch(house, source, seen, cases, archive)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -147,6 +154,7 @@ def create_app(
         *console.routes(house),
         *monitoring.routes(house),
         *smart.routes(house),
+        *aggregates.routes(house),
     ]
     app.include_router(simple_form.router(house))
     app.router.routes.append(documentation_route(app.openapi()))
@@ -174,6 +182,7 @@ def create_app(
 
 
 def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKeys) -> House:
+    data_keys = DataKeys(keys.master, now=clock)
     signing_key = settings.audit_signing_key
     signer = Signer.open(
         settings.var_dir / "keys", signing_key.get_secret_value() if signing_key is not None else None
@@ -196,10 +205,12 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
             trail, sealer, engine, interval=interval, events=settings.audit_checkpoint_events, clock=clock
         ),
         pseudonymiser=pseudonymiser,
-        feedback=FeedbackStore(trail, cipher, now=clock),
+        feedback=FeedbackStore(trail, cipher, data_keys, now=clock),
         metrics=metrics,
         fhir_servers=settings.fhir_servers,
         card_settings=CardSettings(max_cards=settings.max_cards),
+        keeper=Keeper(data_keys, on=settings.store_decisions),
+        software=software(),
         clients=load_clients(settings.trusted_clients) if settings.trusted_clients else TrustedClients(),
         replay=ReplayGuard(
             settings.database_url, now=lambda: clock().timestamp(), on_unshared=metrics.replay_unshared.inc

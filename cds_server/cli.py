@@ -16,13 +16,17 @@ from urllib.parse import urlsplit
 import httpx
 import typer
 
+from cds_server.cli_aggregates import aggregates
 from cds_server.cli_audit import audit_commands
 from cds_server.cli_bundle import bundle_commands
 from cds_server.cli_clients import clients_commands
 from cds_server.cli_extra import CommandsWithExtras
 from cds_server.cli_keys import keys_commands
 from cds_server.cli_partitions import partitions
+from cds_server.cli_privacy import privacy_commands
 from cds_server.cli_rare import rare_commands
+from cds_server.cli_replay import replay
+from cds_server.cli_retention import retention_commands
 from cds_server.cli_settings import read_settings
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
@@ -51,6 +55,10 @@ app.add_typer(keys_commands, name="keys")
 keys_commands.add_typer(smart_key_commands, name="smart")
 app.add_typer(rare_commands, name="rare")
 app.add_typer(ehr_commands, name="ehr")
+app.command()(replay)
+app.command()(aggregates)
+app.add_typer(privacy_commands, name="privacy")
+app.add_typer(retention_commands, name="retention")
 app.add_typer(audit_commands, name="audit")
 db.command()(partitions)
 

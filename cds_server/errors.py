@@ -72,6 +72,14 @@ class PatientUnclear(Refused):
     """The Bundle does not say which one patient to assess."""
 
 
+class Spent(Refused):
+    """The privacy budget of the data asked about does not allow another answer."""
+
+
+class Unsupported(Refused):
+    """A part of the product that is not installed here."""
+
+
 class Unavailable(Refused):
     """The server cannot answer safely now."""
 
@@ -117,6 +125,8 @@ _STATUS: Mapping[type[Refused], tuple[int, str]] = {
     PrefetchIncomplete: (412, "required"),
     PatientMismatch: (422, "business-rule"),
     PatientUnclear: (422, "business-rule"),
+    Spent: (403, "suppressed"),
+    Unsupported: (501, "not-supported"),
     Unavailable: (503, "transient"),
     Unauthenticated: (401, "login"),
     NotPermitted: (403, "forbidden"),

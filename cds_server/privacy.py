@@ -57,24 +57,32 @@ class KeyRing:
 
 
 class SiteKeys:
-    """The two key rings of a site: `pseudonym` and `cipher`."""
+    """The key rings of a site: `pseudonym`, `cipher`, and `master`, which wraps the patients' data keys."""
 
-    __slots__ = ("cipher", "pseudonym")
+    __slots__ = ("cipher", "master", "pseudonym")
 
-    def __init__(self, pseudonym: KeyRing, cipher: KeyRing) -> None:
+    def __init__(self, pseudonym: KeyRing, cipher: KeyRing, master: KeyRing) -> None:
         self.pseudonym = pseudonym
         self.cipher = cipher
+        self.master = master
 
     def __repr__(self) -> str:
-        return f"<SiteKeys pseudonym={self.pseudonym!r} cipher={self.cipher!r}>"
+        return f"<SiteKeys pseudonym={self.pseudonym!r} cipher={self.cipher!r} master={self.master!r}>"
 
     @classmethod
-    def open(cls, directory: Path, *, pseudonym: str | None = None, cipher: str | None = None) -> "SiteKeys":
+    def open(
+        cls,
+        directory: Path,
+        *,
+        pseudonym: str | None = None,
+        cipher: str | None = None,
+        master: str | None = None,
+    ) -> "SiteKeys":
         """The site's keys: given ones where given, else those of `directory`, made there if missing.
 
         Args:
             directory: ``<var_dir>/keys``; several workers may open it for the first time at once.
-            pseudonym, cipher: key rings as settings, ``1:BASE64 2:BASE64`` (32 bytes each; a bare
+            pseudonym, cipher, master: key rings as settings, ``1:BASE64 2:BASE64`` (32 bytes each; a bare
                 BASE64 is number 1), or ``@path`` of a file that holds the same.
 
         Raises:
@@ -82,8 +90,9 @@ class SiteKeys:
             OSError: the directory cannot be read or written.
         """
         return cls(
-            open_ring(directory, "pseudonym", pseudonym),
-            open_ring(directory, "cipher", cipher),
+            _given("pseudonym key", pseudonym) if pseudonym else _stored(directory, "pseudonym"),
+            _given("cipher key", cipher) if cipher else _stored(directory, "cipher"),
+            open_ring(directory, "master", master),
         )
 
 
@@ -98,16 +107,19 @@ def open_ring(directory: Path, purpose: str, given: str | None = None) -> KeyRin
 
 
 class Pseudonymiser:
-    """Turns an identifier into a stable pseudonym that cannot be turned back without the key."""
+    """Turns an identifier into a stable pseudonym that cannot be turned back without the key.
 
-    __slots__ = ("_current", "_keys")
+    A pseudonym is made with the highest key of the ring.  After a rotation the same person has another
+    one, so whoever looks somebody up asks for `all` of them.
+    """
+
+    __slots__ = ("_keys",)
 
     def __init__(self, keys: KeyRing) -> None:
-        self._keys = {number: key for number in keys.numbers if (key := keys.key(number)) is not None}
-        self._current = keys.current
+        self._keys = [(f"p{number}-", key) for number in reversed(keys.numbers) if (key := keys.key(number))]
 
     def __repr__(self) -> str:
-        return f"<Pseudonymiser p{self._current}->"
+        return f"<Pseudonymiser {self._keys[0][0]}>"
 
     def pseudonym(self, kind: str, value: str) -> str:
         """The pseudonym of `value`, e.g. ``p1-k3fw...`` (key number, then 128 bits of HMAC-SHA256 in base32).
@@ -116,17 +128,21 @@ class Pseudonymiser:
             kind: what the value names (``patient``, ``user``); the same value of two kinds is unlinkable.
             value: the identifier; a tenant or server it is unique within belongs into it.
         """
-        return self._under(self._current, kind, value)
+        return _pseudonym(*self._keys[0], kind, value)
 
     def all(self, kind: str, value: str) -> tuple[str, ...]:
-        """The pseudonyms of `value` under every key there is, newest first: what to look a person up by."""
-        return tuple(self._under(number, kind, value) for number in sorted(self._keys, reverse=True))
+        """The pseudonyms of `value` under every key of the ring, the current one first.
 
-    def _under(self, number: int, kind: str, value: str) -> str:
-        # The length keeps ("ab", "c") and ("a", "bc") apart.
-        message = f"{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
-        mac = hmac.digest(self._keys[number], message, "sha256")[:_PSEUDONYM_BYTES]
-        return f"p{number}-{base64.b32encode(mac).decode().rstrip('=').lower()}"
+        For looking somebody up: what was stored before a rotation stands under an older one.
+        """
+        return tuple(_pseudonym(prefix, key, kind, value) for prefix, key in self._keys)
+
+
+def _pseudonym(prefix: str, key: bytes, kind: str, value: str) -> str:
+    # The length keeps ("ab", "c") and ("a", "bc") apart.
+    message = f"{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
+    mac = hmac.digest(key, message, "sha256")[:_PSEUDONYM_BYTES]
+    return prefix + base64.b32encode(mac).decode().rstrip("=").lower()
 
 
 class Cipher:

@@ -241,6 +241,44 @@ class Settings(BaseSettings):
     smart_idle_minutes: float = Field(
         default=30, gt=0, le=480, description="Minutes without use after which such a session ends."
     )
+    master_key: SecretStr | None = Field(
+        default=None,
+        description=(
+            "Key ring '1:BASE64' or '@file' that wraps the patients' data keys; default: made in "
+            "CDS_VAR_DIR/keys."
+        ),
+    )
+    store_decisions: bool = Field(
+        default=True,
+        description=(
+            "Keep the inputs of every decision, encrypted under the patient's data key, so that it can be "
+            "replayed. The audit event says whether they were kept."
+        ),
+    )
+    bundle_archive: Path | None = Field(
+        default=None,
+        description=(
+            "Directory where every model bundle that was in use is kept, for replays; default: "
+            "CDS_VAR_DIR/bundles."
+        ),
+    )
+    retention_years: int = Field(
+        default=7,
+        ge=1,
+        le=100,
+        description=(
+            "Years for which inputs and answers are kept; `cds-server retention run` destroys older ones."
+        ),
+    )
+    aggregate_epsilon: float = Field(
+        default=4.0,
+        gt=0,
+        le=20,
+        description=(
+            "Differential-privacy budget (epsilon) of each month of data, for all aggregates ever asked of "
+            "it."
+        ),
+    )
 
     audit_signing_key: SecretStr | None = Field(
         default=None,
@@ -409,6 +447,11 @@ class Settings(BaseSettings):
     def authentication(self) -> Literal["required", "optional", "off"]:
         """`client_auth`, or its default for where the server listens."""
         return self.client_auth or ("off" if self.on_loopback else "required")
+
+    @property
+    def archive_dir(self) -> Path:
+        """Where the model bundles that were in use are kept."""
+        return self.bundle_archive or self.var_dir / "bundles"
 
     @property
     def on_loopback(self) -> bool:

@@ -5,13 +5,19 @@ from cds_server.settings import Settings
 
 
 def site_keys(settings: Settings) -> SiteKeys:
-    """The keys named by the settings, else those in ``<var_dir>/keys``, made there if missing.
+    """Opens the key rings; makes the files at the first start.
 
-    Raises `cds_server.privacy.KeyMaterialInvalid` and `OSError`.
+    Raises:
+        KeyMaterialInvalid: a file or setting is not a key.
+        OSError: the directory cannot be read or written.
     """
     given = {
         name: key.get_secret_value()
-        for name, key in (("pseudonym", settings.pseudonym_key), ("cipher", settings.cipher_key))
+        for name, key in (
+            ("pseudonym", settings.pseudonym_key),
+            ("cipher", settings.cipher_key),
+            ("master", settings.master_key),
+        )
         if key is not None
     }
     return SiteKeys.open(settings.var_dir / "keys", **given)

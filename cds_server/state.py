@@ -17,6 +17,7 @@ from cds_server.auth.rates import Rates
 from cds_server.auth.replay import ReplayGuard
 from cds_server.auth.users import UserTokens
 from cds_server.clock import Clock
+from cds_server.decisions.keeper import Keeper
 from cds_server.feedback.store import FeedbackStore
 from cds_server.monitoring.metrics import Metrics
 from cds_server.privacy import Pseudonymiser
@@ -102,7 +103,7 @@ class House:
 
     `knowledge` is replaced when a new model bundle arrives: a call takes it once and keeps what it took.
     `refused` is set while the bundle at the configured path is not the one in use; `enrolled` says how the
-    record of enrolled cases was found.
+    record of enrolled cases was found.  `software` names this build (`decisions.software`).
     """
 
     settings: Settings
@@ -122,6 +123,8 @@ class House:
     clients: TrustedClients
     replay: ReplayGuard
     rates: Rates
+    keeper: Keeper
+    software: str
     refused: Refusal | None = None
     enrolled: EnrolledState = NOTHING_ENROLLED
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from cds_server.db.models import Base
+from cds_server.db.models_decisions import Base
 
 connection = context.config.attributes.get("connection")
 if connection is None:

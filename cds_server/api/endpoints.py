@@ -13,10 +13,10 @@ from cds_server.api.answer import simple_answer
 from cds_server.api.bundle import bundle_of
 from cds_server.api.schemas import PredictRequest, PredictResponse
 from cds_server.errors import RequestMalformed
-from cds_server.fhir_api.assessing import assess_bundle
+from cds_server.fhir_api.assessing import Encode, assess_bundle
 from cds_server.http import Call, check_content_type, read_body
 from cds_server.language import choose_language
-from cds_server.state import House
+from cds_server.state import House, Knowledge
 from fhir_adapters.chart import PatientChart
 from hooks.texts import texts_for
 from models.assessment import Assessment
@@ -48,20 +48,16 @@ def router(house: House) -> APIRouter:
     async def predict(request: Request) -> Response:
         check_content_type(request.scope)
         call = Call(request.scope, await read_body(request.receive))
-        form = _validated(call.body)
+        form = validated(call.body)
         language = form.language or choose_language(call.header(b"accept-language"), house.settings.language)
-
-        def encode(chart: PatientChart, assessment: Assessment) -> bytes:
-            names = house.knowledge.builder.name_of
-            return msgspec.json.encode(simple_answer(chart, assessment, texts_for(language), names))
 
         body = await assess_bundle(
             house,
             "predict",
             call.body,
             caller=call.principal,
-            bundle=lambda: bundle_of(form, house.clock()),
-            encode=encode,
+            bundle=lambda now: bundle_of(form, now),
+            encode=simple_in(language),
             language=language,
         )
         return Response(body, media_type="application/json", headers={"Content-Language": language})
@@ -69,7 +65,18 @@ def router(house: House) -> APIRouter:
     return api
 
 
-def _validated(body: bytes) -> PredictRequest:
+def simple_in(language: str) -> Encode:
+    """Encodes an assessment as the simple form's answer, in one language."""
+
+    def encode(knowledge: Knowledge, chart: PatientChart, assessment: Assessment) -> bytes:
+        names = knowledge.builder.name_of
+        return msgspec.json.encode(simple_answer(chart, assessment, texts_for(language), names))
+
+    return encode
+
+
+def validated(body: bytes) -> PredictRequest:
+    """The form in a body; raises `RequestMalformed` naming the field."""
     try:
         return PredictRequest.model_validate_json(body)
     except ValidationError as fault:

@@ -12,22 +12,29 @@ import hashlib
 import os
 import time
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, TypeGuard
 
 import msgspec
+
+from cds_server.audit.sealed import DataKey, SealedDecision
 
 __all__ = [
     "Access",
     "CardFeedback",
+    "DataKey",
     "Decision",
+    "Durable",
     "Entity",
     "Record",
+    "SealedDecision",
     "ShownCard",
     "Withheld",
     "decode",
+    "decode_durable",
     "digest",
     "encode",
     "identity",
+    "is_event",
     "new_id",
     "to_utc",
 ]
@@ -49,6 +56,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     `input_digest` and `output_digest` are SHA-256 in hex (`digest`).  `duration_ms` is the time from
     the request's last byte to this record, `status` the HTTP status of the answer.  `roles` are those the
     caller was let in with, `purpose` a code of HL7 v3 PurposeOfUse, `network` the peer's IP address.
+    `stored` says whether the inputs are kept for replay (``stored``) or why not (``off``: the site's
+    setting, ``consent``: the patient's denial), `stored_digest` is the SHA-256 of the ciphertext kept.
     """
 
     event_id: str
@@ -74,6 +83,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     roles: tuple[str, ...] = ()
     purpose: str | None = None
     network: str | None = None
+    stored: str | None = None
+    stored_digest: str | None = None
 
 
 class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", tag_field="kind"):
@@ -149,12 +160,17 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True, tag="withheld", tag_fi
 
 
 Record = Decision | CardFeedback | Access | Withheld
+"""What is an audit event: has its row in `events` and its place in the chain."""
+
+Durable = Record | DataKey | SealedDecision
+"""What goes through the trail.  What is kept sealed can be destroyed, so the chain does not rest on it."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
+_durable = msgspec.json.Decoder(Durable)
 
 
-def encode(record: Record) -> bytes:
+def encode(record: Durable) -> bytes:
     """One line of JSON (UTF-8, no newline inside).
 
     Raises:
@@ -164,7 +180,7 @@ def encode(record: Record) -> bytes:
 
 
 def decode(line: bytes | str) -> Record:
-    """The inverse of `encode`.
+    """The inverse of `encode` for an audit event.
 
     Raises:
         msgspec.DecodeError: not JSON, or (`msgspec.ValidationError`) not one of our records.
@@ -173,9 +189,30 @@ def decode(line: bytes | str) -> Record:
     return record
 
 
-def identity(record: Record) -> str:
+def decode_durable(line: bytes | str) -> Durable:
+    """The inverse of `encode` for whatever goes through the trail.
+
+    Raises:
+        msgspec.DecodeError: see `decode`.
+    """
+    record: Durable = _durable.decode(line)
+    return record
+
+
+def identity(record: Durable) -> str:
     """The id under which a record is stored once, however often it is replayed."""
-    return record.feedback_id if isinstance(record, CardFeedback) else record.event_id
+    match record:
+        case CardFeedback():
+            return record.feedback_id
+        case DataKey():
+            return record.key_id
+        case _:
+            return record.event_id
+
+
+def is_event(record: Durable) -> TypeGuard[Record]:
+    """Whether a record is an audit event."""
+    return not isinstance(record, DataKey | SealedDecision)
 
 
 def new_id() -> str:

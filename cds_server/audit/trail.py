@@ -22,7 +22,7 @@ import structlog
 
 from cds_server.audit import events
 from cds_server.audit.chain import Strand, strand_name, with_link, without_link
-from cds_server.audit.events import Access, Record, Withheld
+from cds_server.audit.events import Access, Durable, Withheld
 from cds_server.audit.signing import Signer
 from cds_server.audit.spool import Segment, Spool
 from cds_server.db.writer import DatabaseAway, Entry, RecordRefused, open_writer
@@ -141,7 +141,7 @@ class AuditTrail:
             with contextlib.suppress(AuditUnavailable):  # the next record opens the strand then
                 await self._durable([])
 
-    async def record(self, record: Record) -> None:
+    async def record(self, record: Durable) -> None:
         """Returns only when the record is durable.
 
         Raises:
@@ -149,7 +149,7 @@ class AuditTrail:
         """
         await self.record_all((record,))
 
-    async def record_all(self, records: Sequence[Record]) -> None:
+    async def record_all(self, records: Sequence[Durable]) -> None:
         """Like `record`, for several that belong together: one commit holds them all, in this order."""
         if not self._tasks or self._closing.is_set():
             raise AuditUnavailable("the audit trail is not running")
@@ -269,8 +269,11 @@ class AuditTrail:
         strand = self._strand
         if strand.count == 0 and self._signer is not None:
             entries = [_entry(_opening(self._signer, strand)), *entries]
-        links, strand = strand.extended([entry.payload for entry in entries])
-        return [Entry(e.record, e.payload, link) for e, link in zip(entries, links, strict=True)], strand
+        links, strand = strand.extended([e.payload for e in entries if events.is_event(e.record)])
+        following = iter(links)
+        return [
+            Entry(e.record, e.payload, next(following)) if events.is_event(e.record) else e for e in entries
+        ], strand
 
     async def _commit(self, entries: list[Entry]) -> None:
         """Stores entries; one the database refuses is set aside, alone.  Raises: DatabaseAway, OSError."""
@@ -278,8 +281,9 @@ class AuditTrail:
             new = await self._writer.write(entries)
             self._committed += new
             self._commits += 1
-            if new < len(entries):
-                await self._fill_places(entries)
+            chained = [entry for entry in entries if entry.link is not None]
+            if new < len(chained):
+                await self._fill_places(chained)
         except RecordRefused as error:
             if len(entries) > 1:
                 middle = len(entries) // 2
@@ -291,7 +295,8 @@ class AuditTrail:
             )
             self._refused += 1
             _log.error("audit.record_refused", id=events.identity(entries[0].record), error=str(error))
-            await self._writer.write([_withheld(entries[0], "refused")])
+            if entries[0].link is not None:
+                await self._writer.write([_withheld(entries[0], "refused")])
 
     async def _fill_places(self, entries: list[Entry]) -> None:
         """Keeps the places of records that were passed over because their ids are stored at other places.
@@ -379,10 +384,10 @@ class AuditTrail:
         for line in chunk.payloads:
             try:
                 link, payload = without_link(line)
-                entries.append(Entry(events.decode(payload), payload, link))
+                entries.append(Entry(events.decode_durable(payload), payload, link))
             except (ValueError, msgspec.DecodeError):
                 damaged.append(line)
-        unchained = [entry for entry in entries if entry.link is None]
+        unchained = [entry for entry in entries if entry.link is None and events.is_event(entry.record)]
         if unchained:
             # Left by a version without a chain: they take their places in ours, as new ones would.  Only
             # adopted segments can hold such lines, and they are replayed in turns with the writer.
@@ -392,7 +397,8 @@ class AuditTrail:
                 [entry for entry in unchained if events.identity(entry.record) not in known]
             )
             self._strand = Strand.new()
-            await self._commit([*chained, *(entry for entry in entries if entry.link is not None)])
+            late = [entry for entry in entries if entry.link is not None or not events.is_event(entry.record)]
+            await self._commit([*chained, *late])
             self._strand = strand
         elif entries:
             await self._commit(entries)
@@ -428,25 +434,25 @@ def _opening(signer: Signer, strand: Strand) -> Access:
 
 def _withheld(entry: Entry, cause: Literal["refused", "repeated"]) -> Entry:
     """What stands at the place of a record that is not stored there; its id follows from the place."""
-    link = entry.link
-    if link is None:
+    link, record = entry.link, entry.record
+    if link is None or not events.is_event(record):
         raise TypeError("only a record with a place can be withheld")
-    record = Withheld(
+    withheld = Withheld(
         event_id=f"{strand_name(link.strand)}-{link.place}",
-        recorded=entry.record.recorded,
-        record_id=events.identity(entry.record),
+        recorded=record.recorded,
+        record_id=events.identity(record),
         payload_digest=events.digest(entry.payload),
         cause=cause,
     )
-    return Entry(record, events.encode(record), link)
+    return Entry(withheld, events.encode(withheld), link)
 
 
-def _entry(record: Record) -> Entry:
+def _entry(record: Durable) -> Entry:
     try:
         return Entry(record, events.encode(record))
     except UnicodeEncodeError:
         # A lone surrogate has no UTF-8; the record is kept, with U+FFFD in its place.
-        record = msgspec.convert(_without_surrogates(msgspec.to_builtins(record)), Record)
+        record = msgspec.convert(_without_surrogates(msgspec.to_builtins(record)), Durable)
         return Entry(record, events.encode(record))
 
 

@@ -4,23 +4,39 @@ Decides which keys to fetch and what their absence means (412 for what is requir
 for the rest).  How a server is read is `fhir_adapters.client`'s business.
 """
 
+from collections.abc import Callable
+
 import msgspec
 
 from cds_server.cds_hooks.request import HookRequest
 from cds_server.errors import PatientMismatch, PrefetchIncomplete
-from cds_server.state import House
 from fhir_adapters.chart import ReadIssue
-from fhir_adapters.client import Access, Query
 from fhir_adapters.collected import Resources
-from fhir_adapters.origin import ServerNotAllowed
+from fhir_adapters.origin import ServerBase, ServerNotAllowed
+from fhir_adapters.reading import Access, Fetched, FhirReader, Query
 from hooks.services import PrefetchTemplate, Service, resolve_template
 
 
 class Record(msgspec.Struct, frozen=True):
-    """The resources of one call, and the FHIR types that were neither sent nor could be fetched."""
+    """The resources of one call, and the FHIR types that were neither sent nor could be fetched.
+
+    `admitted` says whether the request's FHIR server was asked at all, `fetched` what it answered.
+    """
 
     found: Resources
     sections_missing: tuple[str, ...]
+    admitted: bool = False
+    fetched: tuple[Fetched, ...] = ()
+
+
+class Reach(msgspec.Struct, frozen=True):
+    """How far a call reaches beyond what was sent: which FHIR servers it may ask, and who reads there.
+
+    `admit` raises `ServerNotAllowed`; `reader` is called at the first use.
+    """
+
+    admit: Callable[[str], ServerBase]
+    reader: Callable[[], FhirReader]
 
 
 def unanswered(service: Service, found: Resources) -> list[PrefetchTemplate]:
@@ -28,7 +44,7 @@ def unanswered(service: Service, found: Resources) -> list[PrefetchTemplate]:
     return [template for template in service.templates if template.key not in found.answered]
 
 
-async def complete(house: House, service: Service, request: HookRequest, found: Resources) -> Record:
+async def complete(reach: Reach, service: Service, request: HookRequest, found: Resources) -> Record:
     """Fetch what `found` lacks, as far as the caller gave access to a server the site allows.
 
     Raises `PrefetchIncomplete` when required data cannot be had, `PatientMismatch` when the data is of
@@ -36,14 +52,19 @@ async def complete(house: House, service: Service, request: HookRequest, found: 
     """
     lacking = unanswered(service, found)
     obstacle = "it was not prefetched and no fhirServer was given"
+    admitted = False
+    log: list[Fetched] = []
     if (lacking or found.next_links) and request.fhir_server:
         try:
-            access = Access(house.fhir_servers.admit(request.fhir_server), request.token)
+            access = Access(reach.admit(request.fhir_server), request.token)
         except ServerNotAllowed as fault:
             obstacle = f"it was not prefetched, and fhirServer cannot be used: {fault}"
         else:
             obstacle = "it was not prefetched and could not be read from fhirServer"
-            await _fetch(house, access, service=service, request=request, found=found, lacking=lacking)
+            admitted = True
+            await _fetch(
+                reach.reader(), access, log, service=service, request=request, found=found, lacking=lacking
+            )
             lacking = unanswered(service, found)
     for key in found.next_links:
         _not_followed(service, key, found)
@@ -51,12 +72,13 @@ async def complete(house: House, service: Service, request: HookRequest, found: 
     # A type the caller sent under a key of its own was sent all the same.
     sent = {kind.__name__ for kind in found.of}
     missing = [kind for template in lacking for kind in template.resource_types if kind not in sent]
-    return Record(found, tuple(dict.fromkeys(missing)))
+    return Record(found, tuple(dict.fromkeys(missing)), admitted, tuple(log))
 
 
 async def _fetch(
-    house: House,
+    reader: FhirReader,
     access: Access,
+    log: list[Fetched],
     *,
     service: Service,
     request: HookRequest,
@@ -81,9 +103,9 @@ async def _fetch(
             links[query] = (link, already)
     found.next_links.clear()
     if queries:
-        found.merge(await house.fhir.fetch(access, queries))
+        found.merge(await reader.fetch(access, queries, log))
     if links:
-        found.merge(await house.fhir.follow(access, links))
+        found.merge(await reader.follow(access, links, log))
 
 
 def _not_followed(service: Service, key: str, found: Resources) -> None:

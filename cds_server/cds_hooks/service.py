@@ -7,37 +7,25 @@ patient are known is audited too.  All clinical content comes from below; nothin
 import time
 from collections.abc import Awaitable
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import msgspec
 import structlog
 
 from cds_server.audit import AuditUnavailable, Decision, ShownCard, digest, new_id
-from cds_server.cds_hooks.prefetch import Record, complete
-from cds_server.cds_hooks.request import HookRequest, decode_request
-from cds_server.errors import RequestMalformed, expression_of, status_of
+from cds_server.cds_hooks.answering import Assessed, Manner, Read, answer_call, read_call
+from cds_server.cds_hooks.prefetch import Reach, Record, complete
+from cds_server.decisions.keeper import Kept, Sealed
+from cds_server.decisions.stored import Circumstances
+from cds_server.errors import status_of
 from cds_server.http import Call
 from cds_server.state import House, Knowledge
-from fhir_adapters.chart import PatientChart
-from fhir_adapters.collected import Resources
-from fhir_adapters.decode import MalformedJSON, read_bundle
-from hooks import diagnostic_assessment, order_review
-from hooks.cards import Card, CardResponse
+from hooks.cards import Card
 from hooks.services import Service
-from models.assessment import Assessment
 
 _log = structlog.get_logger(__name__)
 _TYPICAL_BYTES = 500
 """Of a fetched resource, to tell whether the work is large."""
-
-_encode = msgspec.json.Encoder().encode
-_CARDS = {
-    "diagnostic-assessment": diagnostic_assessment.cards,
-    "order-review": order_review.cards,
-}
-_ALTERNATIVES = frozenset({"diagnostic-assessment"})
-"""Services whose cards say what would change the differential."""
 
 
 class _Moment(msgspec.Struct, frozen=True):
@@ -53,28 +41,12 @@ class _Moment(msgspec.Struct, frozen=True):
     knowledge: Knowledge
 
 
-class _Read(msgspec.Struct, frozen=True):
-    """A request with its FHIR content decoded."""
-
-    request: HookRequest
-    drafts: Resources | None
-
-
-class _Assessed(msgspec.Struct, frozen=True):
-    """What came out, ready to be recorded and sent."""
-
-    chart: PatientChart
-    assessment: Assessment
-    cards: tuple[Card, ...]
-    body: bytes
-    output_digest: str
-
-
 class HookCalls:
     """Answers the calls of the hook services."""
 
     def __init__(self, house: House) -> None:
         self._house = house
+        self._reach = Reach(house.fhir_servers.admit, lambda: house.fhir)
 
     async def answer(self, service: Service, request: Call, language: str, client: str | None) -> bytes:
         """The body of the answer to a hook call; takes the request's body for itself.
@@ -90,30 +62,32 @@ class HookCalls:
         )
         status = 200
         try:
-            read = await house.apart(size, partial(self._read, service, body, call.now))
+            read, kept = await house.apart(size, lambda: self._read(call, body))
             body = b""  # megabytes that nothing needs any more while the chart is built
             try:
-                record = await complete(house, service, read.request, read.request.found)
+                record = await complete(self._reach, service, read.request, read.request.found)
                 size = max(size, record.found.count * _TYPICAL_BYTES)
-                done = await house.apart(size, lambda: self._assess(call, read, record))
+                done, sealed = await house.apart(size, lambda: self._assess(call, read, kept, record))
             except Exception as error:
                 await self._record_refusal(call, read, error)
                 raise
             assessment = done.assessment
-            await house.trail.record(
-                self._decision(
-                    call,
-                    read,
-                    input_digest=await call.input_digest,
-                    output_digest=done.output_digest,
-                    severity=assessment.severity,
-                    immediate=assessment.immediate,
-                    escalation=assessment.escalation.code,
-                    rule=assessment.escalation.rule,
-                    status=200,
-                    cards=tuple([_shown(card) for card in done.cards]),
-                )
+            decision = self._decision(
+                call,
+                read,
+                input_digest=await call.input_digest,
+                output_digest=done.output_digest,
+                severity=assessment.severity,
+                immediate=assessment.immediate,
+                escalation=assessment.escalation.code,
+                rule=assessment.escalation.rule,
+                status=200,
+                cards=tuple([_shown(card) for card in done.cards]),
+                stored=sealed.outcome,
+                stored_digest=sealed.digest,
             )
+            await house.trail.record_all((decision, *sealed.records))
+            house.keeper.confirm(sealed)
         except Exception as error:
             status = status_of(error)
             raise
@@ -123,43 +97,43 @@ class HookCalls:
         self._observe(call, done, seconds)
         return done.body
 
-    def _read(self, service: Service, body: bytes, now: datetime) -> _Read:
-        request = decode_request(body, service, now)
-        drafts = None
-        if request.draft_orders is not None:
-            try:
-                drafts = read_bundle(request.draft_orders)
-            except MalformedJSON as fault:
-                raise _orders_malformed(fault) from None
-        return _Read(request, drafts)
+    def _read(self, call: _Moment, body: bytes) -> tuple[Read, Kept]:
+        read = read_call(call.service, body, call.now)
+        kept = self._house.keeper.body(body, call.now, token=read.request.token is not None)
+        return read, kept
 
-    def _assess(self, call: _Moment, read: _Read, record: Record) -> _Assessed:
+    def _assess(self, call: _Moment, read: Read, kept: Kept, record: Record) -> tuple[Assessed, Sealed]:
         house = self._house
-        knowledge = call.knowledge
-        request = read.request
-        chart = knowledge.builder.build(
-            record.found,
-            at=request.at or call.now,
-            patient_id=request.patient_id,
-            encounter_id=request.encounter_id,
-            draft_orders=read.drafts,
-            selections=request.selections,
-            sections_missing=record.sections_missing,
-        )
-        assessment = knowledge.engine.assess(chart, alternatives=call.service.id in _ALTERNATIVES)
-        cards = _CARDS[call.service.id](
-            chart,
-            assessment,
+        settings = house.settings
+        manner = Manner(call.language, call.now, call.event_id, settings.public_base_url, house.card_settings)
+        done = answer_call(call.knowledge, call.service, read, record, manner)
+        engine = call.knowledge.engine
+        circumstances = Circumstances(
+            kind="hook-call",
+            service=call.service.id,
             language=call.language,
-            seed=call.event_id,
-            names=knowledge.builder.name_of,
-            base_url=house.settings.public_base_url,
-            settings=house.card_settings,
+            now=call.now,
+            software=house.software,
+            bundle=call.knowledge.bundle,
+            model=engine.model_id,
+            knowledge=engine.knowledge_id,
+            base_url=settings.public_base_url,
+            cards=house.card_settings,
+            admitted=record.admitted,
+            most_pages=settings.fhir_max_pages,
+            whole=kept.whole,
         )
-        body = _encode(CardResponse(cards))
-        return _Assessed(chart, assessment, cards, body, digest(body))
+        sealed = house.keeper.seal(
+            kept,
+            circumstances,
+            event_id=call.event_id,
+            subject=house.pseudonymiser.pseudonym("patient", read.request.patient_id),
+            fetched=record.fetched,
+            answer=done.body,
+        )
+        return done, sealed
 
-    def _decision(self, call: _Moment, read: _Read, **result: Any) -> Decision:
+    def _decision(self, call: _Moment, read: Read, **result: Any) -> Decision:
         house = self._house
         request = read.request
         engine = call.knowledge.engine
@@ -179,7 +153,7 @@ class HookCalls:
             **result,
         )
 
-    async def _record_refusal(self, call: _Moment, read: _Read, error: Exception) -> None:
+    async def _record_refusal(self, call: _Moment, read: Read, error: Exception) -> None:
         """Who was refused what.  When even that cannot be kept, the refusal itself is the safe answer."""
         try:
             await self._house.trail.record(
@@ -195,7 +169,7 @@ class HookCalls:
         except AuditUnavailable:
             _log.error("refusal.not_recorded", event_id=call.event_id)
 
-    def _observe(self, call: _Moment, done: _Assessed, seconds: float) -> None:
+    def _observe(self, call: _Moment, done: Assessed, seconds: float) -> None:
         metrics = self._house.metrics
         service = call.service
         chart = done.chart
@@ -213,11 +187,6 @@ class HookCalls:
             issues=len(chart.issues),
             ms=round(seconds * 1000, 2),
         )
-
-
-def _orders_malformed(fault: MalformedJSON) -> RequestMalformed:
-    path = expression_of(fault.path)
-    return RequestMalformed(fault.reason, f"context.draftOrders.{path}" if path else "context.draftOrders")
 
 
 def _shown(card: Card) -> ShownCard:

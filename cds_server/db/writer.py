@@ -13,7 +13,16 @@ from typing import Protocol
 import msgspec
 
 from cds_server.audit.chain import Link
-from cds_server.audit.events import Access, CardFeedback, Decision, Record, to_utc
+from cds_server.audit.events import (
+    Access,
+    CardFeedback,
+    DataKey,
+    Decision,
+    Durable,
+    Record,
+    SealedDecision,
+    to_utc,
+)
 from cds_server.db import HEAD
 from cds_server.db.urls import is_sqlite
 
@@ -33,7 +42,7 @@ class RecordRefused(Exception):
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """A record with its encoded form and, once it has one, its place in the chain."""
 
-    record: Record
+    record: Durable
     payload: bytes
     link: Link | None = None
 
@@ -73,6 +82,8 @@ class Rows:
     cards: list[tuple[object, ...]] = field(default_factory=list)
     feedback: list[tuple[object, ...]] = field(default_factory=list)
     suggestions: list[tuple[object, ...]] = field(default_factory=list)
+    keys: list[tuple[object, ...]] = field(default_factory=list)
+    sealed: list[tuple[object, ...]] = field(default_factory=list)
 
 
 EVENT_COLUMNS = (
@@ -85,6 +96,8 @@ FEEDBACK_COLUMNS = (
     "reason_code, reason_system, reason_display, comment, payload"
 )
 SUGGESTION_COLUMNS = "feedback_id, position, suggestion"
+KEY_COLUMNS = "key_id, created, subject, wrapped, master"
+SEALED_COLUMNS = "event_id, recorded, subject, key_id, sealed, plain_bytes"
 
 
 UNFILED = datetime(1970, 1, 1, tzinfo=UTC)
@@ -140,6 +153,22 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
     time = sqlite_time if text_times else to_utc
     for entry in batch:
         record = entry.record
+        if isinstance(record, DataKey):
+            created = time(record.created)
+            out.keys.append((record.key_id, created, record.subject, record.wrapped, record.master))
+            continue
+        if isinstance(record, SealedDecision):
+            out.sealed.append(
+                (
+                    record.event_id,
+                    time(record.recorded),
+                    record.subject,
+                    record.key_id,
+                    record.sealed,
+                    record.plain_bytes,
+                )
+            )
+            continue
         payload = entry.payload.decode()
         event = _event(record)
         link = entry.link

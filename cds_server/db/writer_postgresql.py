@@ -1,6 +1,6 @@
 """The batch writer for PostgreSQL: asyncpg, one connection of its own, one statement per batch.
 
-The four inserts are one statement (data-modifying CTEs over `unnest`), so a batch is one transaction
+The six inserts are one statement (data-modifying CTEs over `unnest`), so a batch is one transaction
 and one round trip.  `synchronous_commit` is set for the session: a server configured otherwise still
 answers only after its log is on disk.
 """
@@ -14,6 +14,7 @@ from cds_server.db import writer
 from cds_server.db.urls import asyncpg_dsn
 
 _TYPES = {
+    "created": "timestamptz",
     "filed": "timestamptz",
     "recorded": "timestamptz",
     "outcome_timestamp": "timestamptz",
@@ -22,6 +23,9 @@ _TYPES = {
     "strand": "int8",
     "place": "int8",
     "link": "bytea",
+    "master": "int4",
+    "plain_bytes": "int8",
+    "sealed": "bytea",
 }
 
 
@@ -36,30 +40,27 @@ def _insert(table: str, columns: str, unique: str, first: int) -> tuple[str, int
     ), first + len(names)
 
 
+_TABLES = (
+    ("e", "events", writer.EVENT_COLUMNS, "event_id, filed"),
+    ("c", "shown_cards", writer.CARD_COLUMNS, "event_id, position"),
+    ("f", "feedback", writer.FEEDBACK_COLUMNS, "feedback_id"),
+    ("s", "feedback_suggestions", writer.SUGGESTION_COLUMNS, "feedback_id, position"),
+    ("k", "patient_keys", writer.KEY_COLUMNS, "key_id"),
+    ("d", "stored_decisions", writer.SEALED_COLUMNS, "event_id"),
+)
+
+
 def _statement() -> str:
     parts = []
     first = 1
-    for name, table, columns, unique in (
-        ("e", "events", writer.EVENT_COLUMNS, "event_id, filed"),
-        ("c", "shown_cards", writer.CARD_COLUMNS, "event_id, position"),
-        ("f", "feedback", writer.FEEDBACK_COLUMNS, "feedback_id"),
-        ("s", "feedback_suggestions", writer.SUGGESTION_COLUMNS, "feedback_id, position"),
-    ):
+    for name, table, columns, unique in _TABLES:
         insert, first = _insert(table, columns, unique, first)
         parts.append(f"{name} AS ({insert})")
     return f"WITH {', '.join(parts)} SELECT count(*) FROM e"  # noqa: S608
 
 
 _WRITE = _statement()
-_WIDTHS = [
-    len(columns.split(","))
-    for columns in (
-        writer.EVENT_COLUMNS,
-        writer.CARD_COLUMNS,
-        writer.FEEDBACK_COLUMNS,
-        writer.SUGGESTION_COLUMNS,
-    )
-]
+_WIDTHS = [len(columns.split(",")) for _, _, columns, _ in _TABLES]
 
 # SQLSTATE classes that speak of the content: 22 data, 23 constraint, 54 program limit (index entry too long).
 _CONTENT_CLASSES = ("22", "23", "54")
@@ -111,7 +112,9 @@ class PostgresqlWriter:
         rows = writer.rows(batch, text_times=False)
         arguments: list[Sequence[object]] = []
         for table, width in zip(
-            (rows.events, rows.cards, rows.feedback, rows.suggestions), _WIDTHS, strict=True
+            (rows.events, rows.cards, rows.feedback, rows.suggestions, rows.keys, rows.sealed),
+            _WIDTHS,
+            strict=True,
         ):
             arguments.extend(zip(*table, strict=True) if table else [()] * width)
         try:

@@ -24,6 +24,8 @@ _EVENTS = _insert("events", writer.EVENT_COLUMNS)
 _CARDS = _insert("shown_cards", writer.CARD_COLUMNS)
 _FEEDBACK = _insert("feedback", writer.FEEDBACK_COLUMNS)
 _SUGGESTIONS = _insert("feedback_suggestions", writer.SUGGESTION_COLUMNS)
+_KEYS = _insert("patient_keys", writer.KEY_COLUMNS)
+_SEALED = _insert("stored_decisions", writer.SEALED_COLUMNS)
 
 # What says "this content", not "this database": constraint, value out of range, wrong type.
 _REFUSALS = (
@@ -101,6 +103,10 @@ class SqliteWriter:
                 connection.executemany(_FEEDBACK, rows.feedback)
             if rows.suggestions:
                 connection.executemany(_SUGGESTIONS, rows.suggestions)
+            if rows.keys:
+                connection.executemany(_KEYS, rows.keys)
+            if rows.sealed:
+                connection.executemany(_SEALED, rows.sealed)
             connection.execute("COMMIT")
         except _REFUSALS as error:
             self._rollback()

@@ -14,6 +14,7 @@ import structlog
 
 from cds_server.audit import AuditUnavailable
 from cds_server.audit.settings_change import promotion
+from cds_server.decisions.archive import BundleArchive
 from cds_server.deployment.loading import with_bundle_of
 from cds_server.deployment.source import BundleSource, Fingerprint, ModelRefused
 from cds_server.rare.in_use import EnrolledCases
@@ -27,15 +28,24 @@ _SETTLING = 1.0
 class Watch:
     """The watcher of one process.  `seen` is the fingerprint taken before the bundle was loaded.
 
-    Enrolled cases are read when it is made, so that no answer is given without them.
+    Enrolled cases are read when it is made, so that no answer is given without them.  Each bundle taken in
+    use goes into the `archive`, for replays, unless nothing is kept to be replayed.
     """
 
-    def __init__(self, house: House, source: BundleSource, seen: Fingerprint, cases: EnrolledCases) -> None:
+    def __init__(
+        self,
+        house: House,
+        source: BundleSource,
+        seen: Fingerprint,
+        cases: EnrolledCases,
+        archive: BundleArchive,
+    ) -> None:
         self._house = house
         self._source = source
         self._seen = seen
         self._cases = cases
         self._cases_seen = cases.fingerprint()
+        self._archive = archive
         house.knowledge, house.enrolled = cases.applied(house.knowledge)
         self._every = house.settings.model_reload_seconds
         self._task: asyncio.Task[None] | None = None
@@ -46,9 +56,12 @@ class Watch:
         house = self._house
         house.metrics.deployed(house.knowledge.bundle)
         house.metrics.enrolled(house.enrolled)
-        if self._source.path is None or not self._every:
+        if self._source.path is None:
             return
         self._thread = ThreadPoolExecutor(1, "deploy")
+        self._keep(self._house.knowledge.bundle)
+        if not self._every:
+            return
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -58,7 +71,11 @@ class Watch:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._task
         if self._thread is not None:
-            self._thread.shutdown(wait=True, cancel_futures=True)
+            self._thread.shutdown(wait=True)
+
+    def _keep(self, bundle: str | None) -> None:
+        if self._thread is not None and self._house.settings.store_decisions:
+            self._thread.submit(self._archive.keep, bundle)
 
     async def _run(self) -> None:
         while True:
@@ -102,6 +119,7 @@ class Watch:
             )
             return
         before, house.knowledge, house.refused = house.knowledge.bundle, knowledge, None
+        self._keep(knowledge.bundle)
         house.metrics.deployed(knowledge.bundle)
         house.metrics.reloads.labels("loaded").inc()
         _log.info("model.loaded", bundle=knowledge.bundle, before=before)

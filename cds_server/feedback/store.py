@@ -2,10 +2,12 @@
 
 A card's `uuid` may be one we never showed: it is stored all the same, and `known` is decided when
 reading, because the event that showed it may still wait in a spool.  A reason or comment is what
-people typed: the comment is encrypted, nothing of it is ever logged.
+people typed: nothing of it is ever logged, and the comment is encrypted under a data key of its card, which
+an erasure destroys with the data keys of the card's patient (`decisions.erasure`).
 """
 
-from collections.abc import Callable, Sequence
+import base64
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,9 +15,11 @@ import msgspec
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cds_server.audit import AuditTrail, CardFeedback, new_id
+from cds_server.audit import AuditTrail, CardFeedback, DataKey, new_id
 from cds_server.db.models import FeedbackRow, ShownCardRow
-from cds_server.privacy import Cipher
+from cds_server.db.models_decisions import PatientKeyRow
+from cds_server.decisions.keys import DataKeys
+from cds_server.privacy import Cipher, DecryptionFailed
 
 
 class OverrideReason(msgspec.Struct, frozen=True):
@@ -52,12 +56,16 @@ def _now() -> datetime:
 
 
 class FeedbackStore:
-    """Writes through `trail`; reads through `engine` (only the queries need one)."""
+    """Writes through `trail`; reads through `engine` (only the queries need one).
+
+    `data_keys` seal comments; `cipher` reads those of before there were data keys.
+    """
 
     def __init__(
         self,
         trail: AuditTrail,
         cipher: Cipher,
+        data_keys: DataKeys,
         *,
         engine: AsyncEngine | None = None,
         now: Callable[[], datetime] = _now,
@@ -65,6 +73,7 @@ class FeedbackStore:
     ) -> None:
         self._trail = trail
         self._cipher = cipher
+        self._data_keys = data_keys
         self._engine = engine
         self._now = now
         self._new_id = new_id
@@ -76,12 +85,25 @@ class FeedbackStore:
             AuditUnavailable: nothing can be kept now.
         """
         recorded = self._now()
-        await self._trail.record_all([self._sealed(service, client, item, recorded) for item in items])
+        keys: dict[str, DataKey] = {}
+        records = [self._record(service, client, item, recorded, keys) for item in items]
+        await self._trail.record_all([*keys.values(), *records])
+        self._data_keys.confirm(keys.values())
 
-    def _sealed(
-        self, service: str, client: str | None, item: FeedbackItem, recorded: datetime
+    def _record(
+        self,
+        service: str,
+        client: str | None,
+        item: FeedbackItem,
+        recorded: datetime,
+        keys: dict[str, DataKey],
     ) -> CardFeedback:
         feedback_id = self._new_id()
+        comment = None
+        if item.user_comment:
+            comment, key = self._sealed(item.card, item.user_comment, feedback_id)
+            if key is not None:
+                keys[key.key_id] = key
         reason = item.override_reason or OverrideReason()
         return CardFeedback(
             feedback_id=feedback_id,
@@ -95,10 +117,15 @@ class FeedbackStore:
             reason_code=reason.code,
             reason_system=reason.system,
             reason_display=reason.display,
-            comment=self._cipher.encrypt(item.user_comment, _context(feedback_id))
-            if item.user_comment
-            else None,
+            comment=comment,
         )
+
+    def _sealed(self, card: str, comment: str, feedback_id: str) -> tuple[str, DataKey | None]:
+        """The comment as ``k<key id>.<base64>``, and its key when that is not stored yet."""
+        key_id, sealed, key = self._data_keys.seal(
+            subject_of(card), comment.encode("utf-8", "surrogatepass"), _context(feedback_id)
+        )
+        return f"k{key_id}.{base64.b64encode(sealed).decode()}", key
 
     async def outcomes(self, *, since: datetime | None = None) -> list[OutcomeCount]:
         """Counts by service, card key and outcome, ordered by them."""
@@ -125,10 +152,10 @@ class FeedbackStore:
             return frozenset((await connection.execute(query)).scalars())
 
     async def comments(self, card: str) -> list[str]:
-        """The comments on a card, decrypted, oldest first.
+        """The comments on a card, decrypted, oldest first; those whose key was destroyed are gone.
 
         Raises:
-            DecryptionFailed: a comment was altered, or its key is gone.
+            DecryptionFailed: a comment was altered, or its master key is gone.
         """
         query = (
             select(FeedbackRow.feedback_id, FeedbackRow.comment)
@@ -137,14 +164,47 @@ class FeedbackStore:
         )
         async with self._reader().connect() as connection:
             rows = (await connection.execute(query)).all()
-        return [
-            self._cipher.decrypt(comment, _context(feedback_id)) for feedback_id, comment in rows if comment
-        ]
+            of_card = select(PatientKeyRow.__table__).where(PatientKeyRow.subject == subject_of(card))
+            keys = {row.key_id: DataKey(**row._mapping) for row in await connection.execute(of_card)}
+        found = [self._opened(feedback_id, comment, keys) for feedback_id, comment in rows if comment]
+        return [text for text in found if text is not None]
+
+    async def opened(self, feedback: CardFeedback) -> CardFeedback:
+        """A feedback with its comment in clear; without one when the comment's key was destroyed.
+
+        Raises:
+            DecryptionFailed: see `comments`.
+        """
+        if feedback.comment is None:
+            return feedback
+        of_card = select(PatientKeyRow.__table__).where(PatientKeyRow.subject == subject_of(feedback.card))
+        async with self._reader().connect() as connection:
+            keys = {row.key_id: DataKey(**row._mapping) for row in await connection.execute(of_card)}
+        comment = self._opened(feedback.feedback_id, feedback.comment, keys)
+        return msgspec.structs.replace(feedback, comment=comment)
+
+    def _opened(self, feedback_id: str, comment: str, keys: Mapping[str, DataKey]) -> str | None:
+        if not comment.startswith("k"):
+            return self._cipher.decrypt(comment, _context(feedback_id))
+        key_id, _, body = comment[1:].partition(".")
+        if key_id not in keys:
+            return None
+        try:
+            sealed = base64.b64decode(body, validate=True)
+        except ValueError as error:
+            raise DecryptionFailed("a comment is not as it was stored") from error
+        opened = self._data_keys.open_sealed(keys[key_id], sealed, _context(feedback_id))
+        return opened.decode("utf-8", "surrogatepass")
 
     def _reader(self) -> AsyncEngine:
         if self._engine is None:
             raise RuntimeError("this FeedbackStore was built without an engine: it only writes")
         return self._engine
+
+
+def subject_of(card: str) -> str:
+    """Whose data keys seal the comments on a card (`decisions.keys`)."""
+    return f"card:{card}"
 
 
 def _context(feedback_id: str) -> str:

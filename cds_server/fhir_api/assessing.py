@@ -7,6 +7,7 @@ will be sent.  Form in and out is the caller's business.
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Literal
 
 import msgspec
 import structlog
@@ -14,8 +15,10 @@ import structlog
 from cds_server.audit import Decision, digest, new_id
 from cds_server.auth.principal import Principal
 from cds_server.clock import EARLIEST_YEAR
+from cds_server.decisions.keeper import Sealed
+from cds_server.decisions.stored import Circumstances
 from cds_server.errors import status_of
-from cds_server.state import House
+from cds_server.state import House, Knowledge
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.chart_builder import moment_of
 from fhir_adapters.collected import Resources
@@ -26,97 +29,137 @@ _log = structlog.get_logger(__name__)
 _AHEAD = timedelta(days=366)
 """Test data and planned encounters lie ahead of the clock; a date further on is an error of writing."""
 
-Encode = Callable[[PatientChart, Assessment], bytes]
+_SERVICES = {"assess": "$assess", "predict": "predict"}
+
+Encode = Callable[[Knowledge, PatientChart, Assessment], bytes]
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What a Bundle was answered with."""
+
+    chart: PatientChart
+    assessment: Assessment
+    body: bytes
+
+
+def assess_body(knowledge: Knowledge, bundle: bytes, now: datetime, encode: Encode) -> Result:
+    """The pure part: a Bundle's JSON to chart, assessment and the encoded answer, for a call or a replay.
+
+    Raises what decoding and the chart builder raise.
+    """
+    found = read_bundle(bundle)
+    chart = knowledge.builder.build(found, at=_moment(found, now), patient_id=None, retrospective=True)
+    assessment = knowledge.engine.assess(chart, thorough=True)
+    return Result(chart, assessment, encode(knowledge, chart, assessment))
 
 
 class _Done(msgspec.Struct, frozen=True):
-    assessment: Assessment
-    chart: PatientChart
-    body: bytes
+    result: Result
+    sealed: Sealed
+    patient: str | None
     output_digest: str
     input_digest: str
 
 
 async def assess_bundle(
     house: House,
-    service: str,
+    kind: Literal["assess", "predict"],
     body: bytes,
     *,
     caller: Principal,
-    bundle: Callable[[], bytes],
+    bundle: Callable[[datetime], bytes],
     encode: Encode,
     language: str,
 ) -> bytes:
-    """The encoded answer to `bundle()`, once its audit event is durable.
+    """The encoded answer to the Bundle of a request, once its audit event is durable.
 
     Args:
-        service: the name in audit and metrics.
-        body: the request as it came, for the digest.
+        kind: what was called; the patient of ``predict`` is nobody in particular.
+        body: the request as it came, for the digest and to be kept.
         caller: who asked; recorded as client, or as pseudonym of the user.
-        bundle: gives the FHIR Bundle's JSON; called where large work is done.
+        bundle: gives the FHIR Bundle's JSON at the call's time; called where large work is done.
         encode: gives the answer's bytes.
 
     Raises what decoding and the chart builder raise, and `AuditUnavailable`.
     """
+    service = _SERVICES[kind]
     began = time.perf_counter()
     now = house.clock()
     status = 200
     knowledge = house.knowledge  # once: a new model may arrive while this call is answered
 
+    event_id = new_id()
+
     def work() -> _Done:
-        found = read_bundle(bundle())
-        chart = knowledge.builder.build(
-            found,
-            at=_moment(found, now),
-            patient_id=None,
-            retrospective=True,
+        kept = house.keeper.body(body, now)
+        result = assess_body(knowledge, bundle(now), now, encode)
+        identity = result.chart.subject.patient_id if kind == "assess" else ""
+        patient = house.pseudonymiser.pseudonym("patient", identity) if identity else None
+        circumstances = Circumstances(
+            kind=kind,
+            service=service,
+            language=language,
+            now=now,
+            software=house.software,
+            bundle=knowledge.bundle,
+            model=knowledge.engine.model_id,
+            knowledge=knowledge.engine.knowledge_id,
+            whole=kept.whole,
         )
-        assessment = knowledge.engine.assess(chart, thorough=True)
-        answer = encode(chart, assessment)
-        return _Done(assessment, chart, answer, digest(answer), digest(body))
+        sealed = house.keeper.seal(
+            kept,
+            circumstances,
+            event_id=event_id,
+            subject=patient or f"event:{event_id}",
+            fetched=(),
+            answer=result.body,
+        )
+        return _Done(result, sealed, patient, digest(result.body), digest(body))
 
     try:
         done = await house.apart(len(body), work)
-        assessment = done.assessment
-        await house.trail.record(
-            Decision(
-                event_id=new_id(),
-                recorded=now,
-                action="assess",
-                service=service,
-                client=caller.client,
-                user=house.pseudonymiser.pseudonym("user", caller.user) if caller.user else None,
-                patient=house.pseudonymiser.pseudonym("patient", done.chart.subject.patient_id),
-                input_digest=done.input_digest,
-                output_digest=done.output_digest,
-                severity=assessment.severity,
-                immediate=assessment.immediate,
-                escalation=assessment.escalation.code,
-                rule=assessment.escalation.rule,
-                model=assessment.model,
-                knowledge=assessment.knowledge,
-                duration_ms=(time.perf_counter() - began) * 1000,
-                status=200,
-                language=language,
-            )
+        assessment = done.result.assessment
+        decision = Decision(
+            event_id=event_id,
+            recorded=now,
+            action="assess",
+            service=service,
+            client=caller.client,
+            user=house.pseudonymiser.pseudonym("user", caller.user) if caller.user else None,
+            patient=done.patient,
+            input_digest=done.input_digest,
+            output_digest=done.output_digest,
+            severity=assessment.severity,
+            immediate=assessment.immediate,
+            escalation=assessment.escalation.code,
+            rule=assessment.escalation.rule,
+            model=assessment.model,
+            knowledge=assessment.knowledge,
+            duration_ms=(time.perf_counter() - began) * 1000,
+            status=200,
+            language=language,
+            stored=done.sealed.outcome,
+            stored_digest=done.sealed.digest,
         )
+        await house.trail.record_all((decision, *done.sealed.records))
+        house.keeper.confirm(done.sealed)
     except Exception as error:
         status = status_of(error)
         raise
     finally:
         seconds = time.perf_counter() - began
         house.metrics.answered(service, status, seconds)
-    house.metrics.read(done.chart)
+    house.metrics.read(done.result.chart)
     house.metrics.escalations.labels(service, assessment.escalation.code).inc()
     _log.info(
         "assess.answered",
         service=service,
         escalation=assessment.escalation.code,
-        resources=done.chart.resources_read,
-        issues=len(done.chart.issues),
+        resources=done.result.chart.resources_read,
+        issues=len(done.result.chart.issues),
         ms=round(seconds * 1000, 2),
     )
-    return done.body
+    return done.result.body
 
 
 def _moment(found: Resources, now: datetime) -> datetime:

@@ -3,16 +3,26 @@
 import msgspec
 from starlette.routing import BaseRoute, Route
 
-from cds_server.fhir_api.assessing import assess_bundle
+from cds_server.fhir_api.assessing import Encode, assess_bundle
 from cds_server.fhir_api.capability import ASSESS_PATH, capability_statement, operation_definition
 from cds_server.fhir_api.parameters import assessment_parameters
 from cds_server.http import FHIR_JSON, Answer, Call, Endpoint
 from cds_server.language import choose_language
-from cds_server.state import House
+from cds_server.state import House, Knowledge
 from fhir_adapters.chart import PatientChart
 from models.assessment import Assessment
 
 _encode = msgspec.json.Encoder().encode
+
+
+def parameters_in(language: str) -> Encode:
+    """Encodes an assessment as the operation's Parameters, with texts in one language."""
+
+    def encode(knowledge: Knowledge, chart: PatientChart, assessment: Assessment) -> bytes:
+        names = knowledge.builder.name_of
+        return _encode(assessment_parameters(chart, assessment, language=language, names=names))
+
+    return encode
 
 
 def routes(house: House) -> list[BaseRoute]:
@@ -24,17 +34,13 @@ def routes(house: House) -> list[BaseRoute]:
     async def assess(call: Call) -> Answer:
         language = choose_language(call.header(b"accept-language"), house.settings.language)
 
-        def encode(chart: PatientChart, assessment: Assessment) -> bytes:
-            names = house.knowledge.builder.name_of
-            return _encode(assessment_parameters(chart, assessment, language=language, names=names))
-
         body = await assess_bundle(
             house,
-            "$assess",
+            "assess",
             call.body,
             caller=call.principal,
-            bundle=lambda: call.body,
-            encode=encode,
+            bundle=lambda _: call.body,
+            encode=parameters_in(language),
             language=language,
         )
         return Answer(body, media_type=FHIR_JSON, headers=((b"content-language", language.encode()),))

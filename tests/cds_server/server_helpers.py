@@ -14,6 +14,7 @@ import httpx
 from fhir_standin import serving
 
 from cds_server.app import Application, create_app
+from cds_server.clock import utc_now
 from cds_server.settings import Settings
 from cds_server.state import House, Knowledge
 
@@ -42,12 +43,13 @@ class Running:
 
 @contextmanager
 def start(knowledge: Knowledge, directory: Path, template: Path, **changes: Any) -> Iterator[Running]:
-    """A server with a database of its own; `changes` are settings."""
+    """A server with a database of its own; `changes` are settings, and `clock` its time."""
+    clock = changes.pop("clock", utc_now)
     database = directory / "cds.db"
     shutil.copy(template, database)
     url = f"sqlite+aiosqlite:///{database}"
     settings = Settings(**{"var_dir": directory, "database_url": url, **changes})
-    app = create_app(settings, knowledge=knowledge)
+    app = create_app(settings, knowledge=knowledge, clock=clock)
     with serving(app) as base, httpx.Client(base_url=base, timeout=30) as client:
         yield Running(base, app.state.house, client, url, app)
 

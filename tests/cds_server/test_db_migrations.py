@@ -15,9 +15,9 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit import CardFeedback
-from cds_server.db import HEAD, migrate
+from cds_server.db import HEAD, migrate, models_decisions
 from cds_server.db.engine import create_engine
-from cds_server.db.models import APPEND_ONLY, Base
+from cds_server.db.models import APPEND_ONLY
 from cds_server.db.urls import DatabaseUrlInvalid, asyncpg_dsn, is_sqlite, sqlite_path
 
 
@@ -46,7 +46,7 @@ async def test_up_down_and_up_again(empty_database_url: str) -> None:
         await migrate.check(engine)
     await asyncio.to_thread(migrate.upgrade, empty_database_url)
     await migrate.check(engine)
-    assert await tables(engine) == {*Base.metadata.tables, "alembic_version"}
+    assert await tables(engine) == {*models_decisions.Base.metadata.tables, "alembic_version"}
     await asyncio.to_thread(migrate.downgrade, empty_database_url, "base")
     assert await asyncio.to_thread(migrate.current, empty_database_url) is None
     assert await tables(engine) == {"alembic_version"}
@@ -69,7 +69,9 @@ async def test_the_models_say_what_the_migrations_made(database_url: str) -> Non
     options = {"compare_type": True, "include_name": lambda name, kind, _: name not in parts}
     async with engine.connect() as connection:
         difference = await connection.run_sync(
-            lambda c: compare_metadata(MigrationContext.configure(c, opts=options), Base.metadata)
+            lambda c: compare_metadata(
+                MigrationContext.configure(c, opts=options), models_decisions.Base.metadata
+            )
         )
     await engine.dispose()
     assert difference == []

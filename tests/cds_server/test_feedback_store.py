@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from audit_helpers import NOON, decision, rows, trail
@@ -12,6 +13,7 @@ from audit_helpers import NOON, decision, rows, trail
 from cds_server.audit import AuditTrail, AuditUnavailable, ShownCard
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite, sqlite_path
+from cds_server.decisions.keys import DataKeys
 from cds_server.feedback import FeedbackItem, FeedbackStore, OutcomeCount, OverrideReason
 from cds_server.privacy import Cipher, SiteKeys
 
@@ -26,14 +28,16 @@ class Site:
     var: Path
 
 
+def store_of(audit: AuditTrail, keys: SiteKeys, **options: Any) -> FeedbackStore:
+    return FeedbackStore(audit, Cipher(keys.cipher), DataKeys(keys.master, now=lambda: NOON), **options)
+
+
 @pytest.fixture
 async def site(database_url: str, tmp_path: Path) -> AsyncIterator[Site]:
     engine = create_engine(database_url)
-    cipher = Cipher(SiteKeys.open(tmp_path / "keys").cipher)
+    keys = SiteKeys.open(tmp_path / "keys")
     async with trail(database_url, tmp_path / "spool") as audit:
-        yield Site(
-            database_url, audit, FeedbackStore(audit, cipher, engine=engine, now=lambda: NOON), tmp_path
-        )
+        yield Site(database_url, audit, store_of(audit, keys, engine=engine, now=lambda: NOON), tmp_path)
     await engine.dispose()
 
 
@@ -102,7 +106,7 @@ async def test_feedback_outlives_an_outage_and_its_comment_is_hidden_in_the_spoo
     item = FeedbackItem(card="u1", outcome="overridden", user_comment=SECRET)
     async with trail(sqlite_url, tmp_path / "spool") as audit:
         path.rename(moved)
-        await FeedbackStore(audit, Cipher(keys.cipher)).record("s", None, [item])
+        await store_of(audit, keys).record("s", None, [item])
         [segment] = (tmp_path / "spool").glob("*.spool")
         assert b"Example" not in segment.read_bytes()
         moved.rename(path)
@@ -110,7 +114,7 @@ async def test_feedback_outlives_an_outage_and_its_comment_is_hidden_in_the_spoo
     async with trail(sqlite_url, tmp_path / "spool") as audit:
         while audit.state().spool_depth:  # noqa: ASYNC110 polling is what an operator does, too
             await asyncio.sleep(0.01)
-        store = FeedbackStore(audit, Cipher(keys.cipher), engine=engine)
+        store = store_of(audit, keys, engine=engine)
         assert await store.comments("u1") == [SECRET]
     await engine.dispose()
 

@@ -28,7 +28,7 @@ def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
         second.pseudonym
     ).pseudonym("patient", "1")
     files = sorted((tmp_path / "keys").iterdir())
-    assert [f.name for f in files] == ["cipher-1.key", "pseudonym-1.key"]
+    assert [f.name for f in files] == ["cipher-1.key", "master-1.key", "pseudonym-1.key"]
     assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
     assert (tmp_path / "keys").stat().st_mode & 0o777 == 0o700
 
@@ -54,8 +54,9 @@ def test_workers_that_start_together_agree_on_the_keys(tmp_path: Path) -> None:
 def test_keys_can_be_given_as_text_or_file(tmp_path: Path) -> None:
     text = f"1:{base64.b64encode(ONE).decode()} 2:{base64.b64encode(TWO).decode()}"
     (tmp_path / "given").write_text(text + "\n")
-    by_text = SiteKeys.open(tmp_path / "keys", pseudonym=text, cipher=base64.b64encode(ONE).decode())
-    by_file = SiteKeys.open(tmp_path / "keys", pseudonym=f"@{tmp_path / 'given'}", cipher=text)
+    one = base64.b64encode(ONE).decode()
+    by_text = SiteKeys.open(tmp_path / "keys", pseudonym=text, cipher=one, master=one)
+    by_file = SiteKeys.open(tmp_path / "keys", pseudonym=f"@{tmp_path / 'given'}", cipher=text, master=text)
     assert not (tmp_path / "keys").exists()
     pseudonyms = {Pseudonymiser(k.pseudonym).pseudonym("user", "x") for k in (by_text, by_file)}
     assert len(pseudonyms) == 1
@@ -64,7 +65,7 @@ def test_keys_can_be_given_as_text_or_file(tmp_path: Path) -> None:
 
 def test_no_representation_shows_a_key(tmp_path: Path) -> None:
     ring = KeyRing({1: ONE})
-    keys = SiteKeys(ring, ring)
+    keys = SiteKeys(ring, ring, ring)
     shown = " ".join(map(repr, (ring, keys, Pseudonymiser(ring), Cipher(ring)))) + f"{keys} {ring}"
     for form in (ONE.hex(), base64.b64encode(ONE).decode(), repr(ONE)[2:-1]):
         assert form not in shown
