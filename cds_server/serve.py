@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from cds_server.auth.clients import load_clients
+from cds_server.deployment.memory import settle
 from cds_server.deployment.source import BundleSource
 from cds_server.monitoring.logging import configure_logging
 from cds_server.settings import Settings
@@ -35,8 +36,7 @@ def application(settings: Settings | None = None) -> "FastAPI":
     settings = settings if settings is not None else Settings()
     configure_logging(settings.log_level, settings.log_format)
     app = create_app(settings)
-    gc.collect()
-    gc.freeze()
+    settle()
     gc.set_threshold(100_000, 20, 50)
     return app
 

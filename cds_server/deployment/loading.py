@@ -7,6 +7,7 @@ show here and not at the first patient, so every engine assesses a made-up chart
 import gc
 from datetime import UTC, datetime
 
+from cds_server.deployment.memory import settle
 from cds_server.deployment.source import BundleSource, ModelRefused
 from cds_server.state import Knowledge
 from fhir_adapters.chart import PatientChart
@@ -53,8 +54,7 @@ def with_bundle_of(source: BundleSource, base: Knowledge) -> Knowledge:
         raise ModelRefused("ModelUnusable", f"the engine cannot use it: {_told(fault)}") from fault
     if gc.get_freeze_count():
         # As at start (`cds_server.serve`): what was loaded stays, so no later collection walks through it.
-        gc.collect()
-        gc.freeze()
+        settle()
     return knowledge
 
 

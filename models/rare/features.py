@@ -3,11 +3,13 @@
 Every feature is 0 where there is nothing to say, so that 0 is the baseline of explanations.
 """
 
+from bisect import bisect_left
+
 import numpy as np
 from numpy.typing import NDArray
 
 from models.rare.diseases import ONSETS, Diseases
-from models.rare.matching import GENERAL_IC, UNIT, Match
+from models.rare.matching import GENERAL_IC, OFTEN, UNIT, Match, summed
 from models.rare.panel import Columns
 from models.rare.phenotype import Phenotype, Query
 from models.rare.terms import F32, I16, I32, Terms, runs
@@ -23,8 +25,6 @@ FEATURES = (
     "onset", "age-before-onset", "sex", "findings", "information",
     "likelihood-lead", "resnik-lead", "exact-lead", "simgic-lead", "pattern-lead", "first-stage-lead",
 )  # fmt: skip
-OFTEN = 0.5
-"""A finding of more than half of the patients is missed when it is denied or not mentioned."""
 _LACKS_OFTEN = np.float32(np.log1p(-OFTEN))
 _NEAR = 0.6
 
@@ -39,12 +39,10 @@ class FeatureMaker:
         kept[terms.starts[1:] - 1] = True
         self._begins = np.concatenate([[0], np.cumsum(kept)])[terms.starts]
         self._above = terms.above[kept].astype(np.intp)
-        self._onset = diseases.onset
+        self._by_onset, self._too_early = _onset_tables(diseases.onset)
         # What being male or female says for each disease: log of its share against one half.
         shares = np.clip(np.stack([diseases.male, 1 - diseases.male]), 0.01, 0.99)
         self._of_sex = dict(zip(("MALE", "FEMALE"), np.log(2 * shares).astype(np.float32), strict=True))
-        self._low = np.array([low for _, low, _ in ONSETS])
-        self._high = np.array([high for _, _, high in ONSETS])
 
     def make(
         self,
@@ -93,17 +91,16 @@ class FeatureMaker:
     def _disease_side(self, columns: Columns, chosen: I32, mine: F32) -> tuple[F32, ...]:
         """How much of each disease the patient shows, and how large and well counted its profile is."""
         terms = self._terms
-        size, term, chance, weight = columns.profiles(chosen)
+        size, term, chance = columns.profiles(chosen)
         near = self._near(term, mine)
         best, content = near.take(term), terms.ic.take(term)
-        sums = np.empty((7, len(term)), dtype=np.float32)
-        worth = np.multiply(chance, content, out=sums[1])
+        worth = chance * content
+        sums = np.empty((3, len(term)), dtype=np.float32)
         np.multiply(worth, mine.take(term) > 0, out=sums[0])
-        np.multiply(chance, best, out=sums[2])
-        frequent_worth = np.multiply(worth, chance > OFTEN, out=sums[4])
-        np.multiply(frequent_worth, best < _NEAR * content, out=sums[3])
-        sums[5], sums[6] = weight, weight > 0
-        reverse, expected, seen, missed, frequent, patients, counted = _summed(sums, size)
+        np.multiply(chance, best, out=sums[1])
+        np.multiply(worth, (chance > OFTEN) & (best < _NEAR * content), out=sums[2])
+        reverse, seen, missed = summed(sums, size)
+        expected, frequent, patients, counted = columns.totals(chosen)
         size = np.maximum(size, 1)
         return (
             reverse / (expected + 5.0),
@@ -156,32 +153,32 @@ class FeatureMaker:
             found[shipped] = known[owner[shipped]]
         return found
 
-    def _onsets(self, owner: I32, phenotype: Phenotype) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _onsets(self, owner: I32, phenotype: Phenotype) -> tuple[F32, F32]:
         """Log ratio of the onset stated, and whether the disease begins later than the patient is old."""
-        zeros = np.zeros(len(owner))
-        known = np.zeros((len(owner), len(ONSETS)))
-        shipped = owner < len(self._onset)
-        known[shipped] = self._onset[owner[shipped]]
-        has = known.sum(axis=1) > 0
-        onset, early = zeros, zeros
+        onset, early = np.zeros((2, len(owner)), dtype=np.float32)
+        shipped = owner < self._by_onset.shape[1]
         if phenotype.onset_years is not None:
-            at = min(int(np.searchsorted(self._high, phenotype.onset_years, side="left")), len(ONSETS) - 1)
-            near = np.exp(-0.9 * np.abs(np.arange(len(ONSETS)) - at))
-            onset = np.where(has, np.log((known @ near + 0.05) / (near.mean() + 0.05)), 0.0)
+            ends = [high for _, _, high in ONSETS]
+            at = min(bisect_left(ends, phenotype.onset_years), len(ONSETS) - 1)
+            onset[shipped] = self._by_onset[at].take(owner[shipped])
         if phenotype.age_years is not None:
-            begun = self._low <= phenotype.age_years + 0.01
-            early = np.where(has, (known * ~begun).sum(axis=1), 0.0)
+            begun = sum(low <= phenotype.age_years + 0.01 for _, low, _ in ONSETS)
+            early[shipped] = self._too_early[begun].take(owner[shipped])
         return onset, early
 
 
-def _summed(values: F32, sizes: NDArray[np.intp]) -> F32:
-    """Sums [K, C] of several rows [K, N] over runs of some sizes [C], empty ones too."""
-    found = np.zeros((len(values), len(sizes)), dtype=np.float32)
-    filled = np.flatnonzero(sizes)
-    if len(filled):
-        lengths = sizes[filled]
-        found[:, filled] = np.add.reduceat(values, np.cumsum(lengths) - lengths, axis=1)
-    return found
+def _onset_tables(shares: F32) -> tuple[F32, F32]:
+    """For each class of onset stated, the log ratio of each disease [9, D], and for each number of classes
+    that have begun by the patient's age, the share of patients whose illness begins later [10, D]."""
+    known = shares.astype(np.float64)
+    has = known.sum(axis=1) > 0
+    places = np.arange(len(ONSETS))
+    by_onset = []
+    for at in places:
+        near = np.exp(-0.9 * np.abs(places - at))
+        by_onset.append(np.where(has, np.log((known @ near + 0.05) / (near.mean() + 0.05)), 0.0))
+    later = [known[:, begun:].sum(axis=1) for begun in range(len(ONSETS) + 1)]
+    return np.array(by_onset, dtype=np.float32), np.array(later, dtype=np.float32)
 
 
 def _lead(values: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -32,6 +32,8 @@ GENERAL_IC = 0.35
 """Ancestors of less information (nats) are not followed: nearly every disease has them."""
 RARE = 48
 """Terms of no more diseases than this have no row of bits either."""
+OFTEN = 0.5
+"""A finding of more than half of the patients is missed when it is denied or not mentioned."""
 COMMON = 700
 """Terms of more diseases than this keep a row over all diseases; the others only their posting."""
 
@@ -82,6 +84,7 @@ class Matcher:
         self._followed = terms.ic >= GENERAL_IC
         self._row, self._gains, self._shares, self._lacking = self._common_rows()
         self._bit, self._bits = self._membership()
+        self.totals = self._totals()
         # Worked out when a term is first asked for, and the same for ever.
         self._plans: dict[int, tuple[tuple[int, ...], tuple[int, ...]]] = {}
 
@@ -106,6 +109,14 @@ class Matcher:
         """The postings of a term, and their diseases as numpy indexes."""
         at = slice(self._posted[term], self._posted[term + 1])
         return at, self.segment.disease[at].astype(np.intp)
+
+    def _totals(self) -> F32:
+        """What a disease's profile holds in all [4, D]: information expected of a patient, that of frequent
+        findings, the patients behind all findings, and how many findings were counted."""
+        segment = self.segment
+        worth = segment.chance * self._terms.ic[segment.terms]
+        parts = (worth, worth * (segment.chance > OFTEN), segment.weight, segment.weight > 0)
+        return summed(np.stack(parts).astype(np.float32), np.diff(segment.starts).astype(np.intp))
 
     def _membership(self) -> tuple[NDArray[np.intp], NDArray[np.uint8]]:
         """Who has a term, for all but the rarest terms: the row of each term [T], -1 for none, and rows
@@ -209,3 +220,13 @@ class Matcher:
             tuple(self._row[t] for t in common if t not in implied),
             tuple(t for t in above if t not in self._row),
         )
+
+
+def summed(values: F32, sizes: NDArray[np.intp]) -> F32:
+    """Sums [K, C] of several rows [K, N] over runs of some sizes [C], empty ones too."""
+    found = np.zeros((len(values), len(sizes)), dtype=np.float32)
+    filled = np.flatnonzero(sizes)
+    if len(filled):
+        lengths = sizes[filled]
+        found[:, filled] = np.add.reduceat(values, np.cumsum(lengths) - lengths, axis=1)
+    return found

@@ -50,9 +50,9 @@ class Columns:
     alive: NDArray[np.bool_]
     owner: I32
 
-    def profiles(self, columns: I32) -> tuple[NDArray[np.intp], NDArray[np.intp], F32, F32]:
-        """The profiles of some columns [C]: how many findings each has [C], then the findings, how often
-        each is present and the patients this rests on, one column after the other."""
+    def profiles(self, columns: I32) -> tuple[NDArray[np.intp], NDArray[np.intp], F32]:
+        """The profiles of some columns [C]: how many findings each has [C], then the findings and how often
+        each is present, one column after the other."""
         base = self.matchers[0].segment
         number = np.minimum(columns, base.size - 1)
         begins, ends = base.starts[number], base.starts[number + 1]
@@ -73,7 +73,7 @@ class Columns:
 
         # As numpy indexes with them: anything narrower it would turn into this at every use.
         terms = picked("terms").astype(np.intp)
-        return (ends - begins).astype(np.intp), terms, picked("chance"), picked("weight")
+        return (ends - begins).astype(np.intp), terms, picked("chance")
 
     def overlap(self, columns: I32, closure: Sequence[int]) -> F32:
         """Information content that some columns [C] have in common with findings and their ancestors."""
@@ -86,11 +86,19 @@ class Columns:
 
     def masses(self, columns: I32) -> F32:
         """`Segment.mass` of some columns."""
-        base = self.matchers[0].segment
-        found = base.mass[np.minimum(columns, base.size - 1)]
-        if len(self.matchers) > 1:
-            extra = np.flatnonzero(columns >= base.size)
-            found[extra] = self.matchers[1].segment.mass[columns[extra] - base.size]
+        return self._of_columns(columns, [each.segment.mass for each in self.matchers])
+
+    def totals(self, columns: I32) -> F32:
+        """`Matcher.totals` of some columns [4, C]."""
+        return self._of_columns(columns, [each.totals for each in self.matchers])
+
+    def _of_columns(self, columns: I32, values: Sequence[F32]) -> F32:
+        """Values [..., D] of each matcher's diseases for some columns [..., C]."""
+        size = self.matchers[0].segment.size
+        found = values[0].take(columns, axis=-1, mode="clip")
+        if len(values) > 1:
+            extra = np.flatnonzero(columns >= size)
+            found[..., extra] = values[1][..., columns[extra] - size]
         return found
 
 

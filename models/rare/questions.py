@@ -64,7 +64,7 @@ def _likely(
 
     The findings [N]; and place in `leading`, number among the findings and frequency of each pair [P].
     """
-    size, term, chance, _ = shortlist.columns.profiles(shortlist.chosen[leading])
+    size, term, chance = shortlist.columns.profiles(shortlist.chosen[leading])
     place = np.repeat(np.arange(len(leading)), size)
     real = np.flatnonzero(chance >= PRESENT_FROM)
     term, chance, place = term[real], chance[real], place[real]
