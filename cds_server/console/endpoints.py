@@ -79,12 +79,14 @@ class Export:
     ``X-Total-Count`` says how many there were when it began, so that progress can be shown.
     """
 
+    method = "POST"
+
     def __init__(self, house: House) -> None:
         self._house = house
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST":
-            raise MethodWrong("POST")
+        if scope["method"] != self.method:
+            raise MethodWrong(self.method)
         check_content_type(scope, FORM_TYPES)
         call = Call(scope, await read_body(receive))
         asking = self._house.asking
