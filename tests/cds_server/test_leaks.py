@@ -160,8 +160,7 @@ def feedback(**changes: Any) -> str:
         "outcome": "overridden",
         "outcomeTimestamp": "2026-11-20T09:40:00Z",
         "overrideReason": {
-            # A reason is a Coding from the card's own list and is stored as sent (docs/privacy.md).
-            "reason": {"code": "not-relevant", "system": "urn:cds-server:override-reason"},
+            "reason": {"code": MARKS["reason"], "system": MARKS["reason"], "display": MARKS["reason"]},
             "userComment": MARKS["comment"],
         },
     }
