@@ -170,6 +170,17 @@ def test_other_types_need_the_setting(begin: Callable[..., Site], provider: Prov
     assert assess(server, provider.token({"typ": "JWT"})).status_code == 200
 
 
+def test_a_site_whose_callers_are_people_needs_no_cds_clients(
+    begin: Callable[..., Site], provider: Provider
+) -> None:
+    server = begin(trusted_clients=None)
+    assert assess(server, provider.token()).status_code == 200
+    with server.browser() as client:
+        assert client.get("/cds-services").status_code == 401
+        foreign = bearer(provider.token(iss="https://ehr.example"))
+        assert client.get("/cds-services", headers=foreign).status_code == 401
+
+
 def test_a_user_without_the_role_is_known_and_refused(server: Site, provider: Provider) -> None:
     for token in (
         provider.token(scope="openid"),
