@@ -23,6 +23,7 @@ from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
 from cds_server.audit.asking import Asking
 from cds_server.audit.reader import AuditReader
+from cds_server.audit.refusals import RefusedAccesses
 from cds_server.audit.sealing import Sealer
 from cds_server.audit.settings_change import changes
 from cds_server.audit.signing import Signer
@@ -210,6 +211,7 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
         fhir_servers=settings.fhir_servers,
         card_settings=CardSettings(max_cards=settings.max_cards),
         keeper=Keeper(data_keys, on=settings.store_decisions),
+        refusals=RefusedAccesses(trail, clock),
         software=software(),
         clients=load_clients(settings.trusted_clients) if settings.trusted_clients else TrustedClients(),
         replay=ReplayGuard(

@@ -26,7 +26,7 @@ from cds_server.cli_partitions import partitions
 from cds_server.cli_privacy import privacy_commands
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_replay import replay
-from cds_server.cli_retention import retention_commands
+from cds_server.cli_retention import retention_commands, rewrap
 from cds_server.cli_settings import read_settings
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
@@ -53,6 +53,7 @@ app.add_typer(bundle_commands, name="bundle")
 app.add_typer(clients_commands, name="clients")
 app.add_typer(keys_commands, name="keys")
 keys_commands.add_typer(smart_key_commands, name="smart")
+keys_commands.command("rewrap")(rewrap)
 app.add_typer(rare_commands, name="rare")
 app.add_typer(ehr_commands, name="ehr")
 app.command()(replay)
@@ -96,14 +97,17 @@ def serve() -> None:
     from cds_server.auth.clients import ClientsFileInvalid  # noqa: PLC0415 - the client commands need no server
     from cds_server.auth.users_roles import RolesInvalid  # noqa: PLC0415
     from cds_server.deployment.source import ModelRefused  # noqa: PLC0415
+    from cds_server.desk_deployment import refused_at_start  # noqa: PLC0415
     from cds_server.serve import run  # noqa: PLC0415
     from cds_server.smart.ehrs import EhrsInvalid  # noqa: PLC0415
 
+    settings = read_settings()
     try:
-        run(read_settings())
+        run(settings)
     except (ClientsFileInvalid, EhrsInvalid, RolesInvalid) as fault:
         _fail(str(fault))
     except ModelRefused as refused:
+        asyncio.run(refused_at_start(settings, refused.fault))
         _fail(_unusable(refused.reason))
 
 

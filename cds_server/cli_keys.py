@@ -4,6 +4,7 @@ What each kind of key is for stands in `PURPOSES`; a part of the server with key
 """
 
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 
+from cds_server.audit import signing as audit_signing
 from cds_server.cli_settings import read_settings
 from cds_server.privacy import KeyMaterialInvalid, add_key, add_key_to_ring, key_files
 from cds_server.settings import Settings
@@ -26,12 +28,21 @@ keys_commands = typer.Typer(
 
 @dataclass(frozen=True, slots=True)
 class KeyPurpose:
-    """A kind of key of 32 random bytes, numbered; `setting` (of `Settings`) can give it instead of a file."""
+    """A kind of key of 32 random bytes, numbered; `setting` (of `Settings`) can give it instead of a file.
+
+    `former` says what keys with lower numbers still do; `make` adds a key file to a directory.
+    """
 
     name: str
     meaning: str
     after_rotation: str
     setting: str
+    former: str = "reads only"
+    make: Callable[[Path], int] | None = None
+
+    def add(self, directory: Path) -> int:
+        """Make the next key file; returns its number."""
+        return self.make(directory) if self.make is not None else add_key(directory, self.name)
 
 
 PURPOSES: list[KeyPurpose] = [
@@ -46,6 +57,21 @@ PURPOSES: list[KeyPurpose] = [
         "encrypts stored texts",
         "What was stored before still opens with the former key, which therefore must be kept.",
         "cipher_key",
+    ),
+    KeyPurpose(
+        "master",
+        "wraps the patients' data keys",
+        "After the restart, `cds-server keys rewrap` wraps the data keys there are under the new one.",
+        "master_key",
+    ),
+    KeyPurpose(
+        audit_signing.PURPOSE,
+        "signs the audit trail",
+        "From then on the trail is signed with the new key. Give its public half to whoever verifies: "
+        "`cds-server audit public-key`.",
+        "audit_signing_key",
+        former="verifies only",
+        make=audit_signing.add_signing_key,
     ),
 ]
 
@@ -63,26 +89,25 @@ def list_keys() -> None:
     """Show which keys there are, since when, and which are in use."""
     settings = read_settings()
     table = Table(title="Keys of this site", title_justify="left")
-    for heading in ("purpose", "number", "since", "in use", "where", "to do"):
+    for heading in ("purpose", "what for", "number", "since", "in use", "where", "to do"):
         table.add_column(heading)
     for purpose in PURPOSES:
         given = _given(settings, purpose)
         if given is not None:
             where = f"CDS_{purpose.setting.upper()}" + (f"={given}" if given.startswith("@") else "")
-            table.add_row(purpose.name, "", "", "yes", where, "")
+            table.add_row(purpose.name, purpose.meaning, "", "", "yes", where, "")
             continue
         files = key_files(settings.var_dir / "keys", purpose.name)
         if not files:
-            table.add_row(
-                purpose.name, "", "", "no", str(settings.var_dir / "keys"), "made at the first start"
-            )
+            made = (str(settings.var_dir / "keys"), "made at the first start")
+            table.add_row(purpose.name, purpose.meaning, "", "", "no", *made)
         for number, path in files.items():
             found = path.stat()
             since = datetime.fromtimestamp(found.st_mtime, UTC).strftime("%Y-%m-%d %H:%M UTC")
-            in_use = "yes" if number == max(files) else "reads only"
+            in_use = "yes" if number == max(files) else purpose.former
             open_to_others = found.st_mode & (stat.S_IRWXG | stat.S_IRWXO)
             advice = f"others can read it: chmod 600 {path}" if open_to_others else ""
-            table.add_row(purpose.name, str(number), since, in_use, str(path), advice)
+            table.add_row(purpose.name, purpose.meaning, str(number), since, in_use, str(path), advice)
     Console().print(table)
 
 
@@ -114,7 +139,7 @@ def new(
         elif key_files(directory, purpose.name):
             typer.echo(f"{purpose.name}: there is a key already; nothing was made")
         else:
-            _made(purpose, add_key(directory, purpose.name), str(directory))
+            _made(purpose, purpose.add(directory), str(directory))
 
 
 @keys_commands.command()
@@ -138,7 +163,7 @@ def rotate(purpose: PurposeArgument, file: FileOption = None) -> None:
         directory = settings.var_dir / "keys"
         if not key_files(directory, chosen.name):
             _fail(f"{chosen.name}: no key to rotate in {directory}; `cds-server keys new` makes the first.")
-        _made(chosen, add_key(directory, chosen.name), str(directory))
+        _made(chosen, chosen.add(directory), str(directory))
     typer.echo(chosen.after_rotation)
     typer.echo("Restart every server that shares the keys, then back them up.")
 

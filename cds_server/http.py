@@ -37,6 +37,12 @@ class Call:
         caller: Principal = self.scope["cds.principal"]
         return caller
 
+    @property
+    def network(self) -> str | None:
+        """The IP address the call came from, as far as the gate could say; `None` when nobody can."""
+        address: str | None = self.scope.get("cds.network")
+        return address
+
     def take_body(self) -> bytes:
         """The body, which the call then holds no longer: a large one must not outlive its decoding."""
         body, self.body = self.body, b""

@@ -8,7 +8,6 @@ the start with a message that says what to do.  Nothing here reads a file other 
 import os
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import (
@@ -19,7 +18,7 @@ from pydantic_settings import (
 )
 
 from cds_server.auth.addresses import is_loopback, parse_networks
-from cds_server.auth.outbound import AddressRefused, check_address
+from cds_server.auth.outbound import AddressRefused, check_address, on_this_machine
 from cds_server.auth.signed_tokens import ALGORITHMS
 from fhir_adapters.origin import AllowList, ServerNotAllowed
 
@@ -419,25 +418,22 @@ class Settings(BaseSettings):
             )
         if mode == "off":
             return
-        missing = [
-            f"{name} ({what})"
-            for name, what, value in (
-                (
-                    "CDS_TRUSTED_CLIENTS",
-                    "the file of the EHRs whose tokens are accepted",
-                    self.trusted_clients,
-                ),
-                ("CDS_PUBLIC_BASE_URL", "how they address this server", self.public_base_url),
+        missing = []
+        if self.trusted_clients is None and self.oidc_issuer is None and self.smart_ehrs is None:
+            missing.append(
+                "CDS_TRUSTED_CLIENTS (the file of the EHRs whose tokens are accepted) or CDS_OIDC_ISSUER "
+                "(the identity provider of the people and apps that call) or CDS_SMART_EHRS (the EHRs that "
+                "launch the app)"
             )
-            if value is None
-        ]
+        if self.public_base_url is None:
+            missing.append("CDS_PUBLIC_BASE_URL (how callers address this server)")
         if missing:
             raise ValueError(
-                f"CDS_CLIENT_AUTH={mode} ({where}) checks the tokens of CDS clients and needs "
-                f"{' and '.join(missing)}; see docs/authentication.md. {otherwise}"
+                f"CDS_CLIENT_AUTH={mode} ({where}) checks who calls and needs "
+                f"{', and '.join(missing)}; see docs/authentication.md. {otherwise}"
             )
-        base = urlsplit(self.public_base_url or "")
-        if base.scheme != "https" and not is_loopback(base.hostname or ""):
+        base = self.public_base_url or ""
+        if not base.startswith("https://") and not on_this_machine(base):
             raise ValueError(
                 "CDS_PUBLIC_BASE_URL must begin with https:// where callers authenticate: over http their "
                 "tokens and their patients' data could be read on the way."

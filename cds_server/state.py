@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit import AuditTrail, digest
 from cds_server.audit.asking import Asking
+from cds_server.audit.refusals import RefusedAccesses
 from cds_server.audit.upkeep import Upkeep
 from cds_server.auth.clients import TrustedClients
 from cds_server.auth.rates import Rates
@@ -124,6 +125,7 @@ class House:
     replay: ReplayGuard
     rates: Rates
     keeper: Keeper
+    refusals: RefusedAccesses
     software: str
     refused: Refusal | None = None
     enrolled: EnrolledState = NOTHING_ENROLLED
@@ -171,6 +173,7 @@ class House:
         self.rates.close()
         self._thread.shutdown(wait=True)
         self._hasher.shutdown(wait=True)
+        await self.refusals.close()
         await self.trail.close()
         await self.upkeep.close()
         await self.engine.dispose()

@@ -54,8 +54,7 @@ def router(house: House) -> APIRouter:
         body = await assess_bundle(
             house,
             "predict",
-            call.body,
-            caller=call.principal,
+            call,
             bundle=lambda now: bundle_of(form, now),
             encode=simple_in(language),
             language=language,

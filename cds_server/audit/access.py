@@ -8,9 +8,11 @@ import getpass
 from datetime import UTC, datetime
 from typing import Protocol
 
+import msgspec
+
 from cds_server.audit.activities import ACTIVITIES
 from cds_server.audit.events import Access, Entity, new_id
-from cds_server.auth.principal import ANONYMOUS, Principal
+from cds_server.auth.principal import Principal
 from cds_server.clock import Clock
 from cds_server.http import Call
 from cds_server.privacy import Pseudonymiser
@@ -26,6 +28,40 @@ class Site(Protocol):
     @property
     def pseudonymiser(self) -> Pseudonymiser:
         """Makes the pseudonyms."""
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """What the trail keeps of a caller: `client` in plain, `user` as a pseudonym, `network` an IP address."""
+
+    client: str | None = None
+    user: str | None = None
+    roles: tuple[str, ...] = ()
+    network: str | None = None
+
+
+def caller_of(site: Site, principal: Principal | None, network: str | None) -> Caller:
+    """A caller as the trail keeps it; `None` for one that is not proven to be anybody."""
+    if principal is None or principal.kind == "anonymous":
+        # Who is not authenticated may do everything: that is no list of roles worth keeping.
+        return Caller(network=network)
+    user = principal.user
+    return Caller(
+        client=principal.client,
+        user=site.pseudonymiser.pseudonym("user", user) if user is not None else None,
+        roles=tuple(sorted([role.value for role in principal.roles])),
+        network=network,
+    )
+
+
+def caller(site: Site, call: Call) -> Caller:
+    """The caller of a request."""
+    return caller_of(site, call.scope.get("cds.principal"), call.network)
+
+
+TREATMENT = "TREAT"
+"""The purpose (HL7 v3 PurposeOfUse) of hook calls and feedback on their cards, which is known from what they
+are: a hook fires while a clinician works on a patient (CDS Hooks 2.0.1, "Overview").  Of other calls it is
+not known: a chart may be assessed for care, a study or a test."""
 
 
 def of_call(
@@ -48,8 +84,7 @@ def of_call(
         patient: a pseudonym.
         query: a search in which patients are pseudonyms already.
     """
-    principal: Principal = call.scope.get("cds.principal", ANONYMOUS)
-    peer = call.scope.get("client")
+    who = caller(site, call)
     return Access(
         event_id=new_id(),
         recorded=site.clock(),
@@ -57,11 +92,10 @@ def of_call(
         service=service,
         status=status,
         reason=reason,
-        client=principal.id if principal.kind == "client" else None,
-        user=site.pseudonymiser.pseudonym("user", principal.id) if principal.kind == "user" else None,
-        # Who is not authenticated may do everything: that is no list of roles worth keeping.
-        roles=() if principal.kind == "anonymous" else tuple(sorted(principal.roles)),
-        network=peer[0] if peer else None,
+        client=who.client,
+        user=who.user,
+        roles=who.roles,
+        network=who.network,
         request=call.request_id or None,
         patient=patient,
         query=query,

@@ -19,6 +19,7 @@ import msgspec
 from cds_server.audit.sealed import DataKey, SealedDecision
 
 __all__ = [
+    "OWN_APP",
     "Access",
     "CardFeedback",
     "DataKey",
@@ -38,6 +39,10 @@ __all__ = [
     "new_id",
     "to_utc",
 ]
+
+
+OWN_APP = "smart-app:"
+"""Begins the client of what people do in our own app; the name of the EHR they came from follows."""
 
 
 class ShownCard(msgspec.Struct, frozen=True):
@@ -88,7 +93,12 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
 
 
 class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", tag_field="kind"):
-    """What a clinician did with one card.  `comment` is ciphertext (`privacy.Cipher`), never plain text."""
+    """What a clinician did with one card.
+
+    `reason_code`, `reason_system` and `reason_display` are of our own list of reasons.  `comment` and
+    `reason_sealed`, whatever of a reason is not of that list, are ciphertext, never plain text
+    (`feedback.store`).  `user` is a pseudonym; `roles`, `purpose` and `network` as in `Decision`.
+    """
 
     feedback_id: str
     recorded: datetime
@@ -101,7 +111,12 @@ class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", ta
     reason_code: str | None = None
     reason_system: str | None = None
     reason_display: str | None = None
+    reason_sealed: str | None = None
     comment: str | None = None
+    user: str | None = None
+    roles: tuple[str, ...] = ()
+    purpose: str | None = None
+    network: str | None = None
 
 
 class Entity(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -11,7 +11,16 @@ from typing import Any
 import msgspec
 
 from cds_server.audit.activities import ACTIVITIES, DCM, Activity, Code
-from cds_server.audit.events import Access, CardFeedback, Decision, Record, Withheld, identity, to_utc
+from cds_server.audit.events import (
+    OWN_APP,
+    Access,
+    CardFeedback,
+    Decision,
+    Record,
+    Withheld,
+    identity,
+    to_utc,
+)
 from cds_server.audit.question import outcome_of
 
 PSEUDONYM = "urn:cds-server:pseudonym"
@@ -112,7 +121,7 @@ def _seen(record: Record) -> _Seen:
                 client=record.client,
                 user=record.user,
                 roles=record.roles,
-                purpose=record.purpose or "TREAT",
+                purpose=record.purpose,
                 network=record.network,
                 trace=record.hook_instance,
                 patient=record.patient,
@@ -120,7 +129,15 @@ def _seen(record: Record) -> _Seen:
                 entities=_of_decision(record),
             )
         case CardFeedback():
-            return _Seen(client=record.client, service=record.service, entities=_of_feedback(record))
+            return _Seen(
+                client=record.client,
+                user=record.user,
+                roles=record.roles,
+                purpose=record.purpose,
+                network=record.network,
+                service=record.service,
+                entities=_of_feedback(record),
+            )
         case Access():
             return _Seen(
                 status=record.status,
@@ -167,7 +184,9 @@ def _agents(seen: _Seen, base_url: str) -> list[dict[str, Any]]:
         }
         agents.append(user)
     if roles:
-        agents[-1 if seen.user is not None else 0]["role"] = roles
+        # A client that proved itself acts in its own roles, also for the user that its hook names.
+        proven = seen.client is not None and not seen.client.startswith(OWN_APP)
+        agents[0 if proven or seen.user is None else -1]["role"] = roles
     return agents
 
 
@@ -261,6 +280,7 @@ def _of_feedback(record: CardFeedback) -> list[dict[str, Any]]:
         ("outcome", record.outcome),
         ("reason", record.reason_code),
         ("reason-system", record.reason_system),
+        ("reason-in-own-words", "encrypted" if record.reason_sealed else None),
         ("comment", "encrypted" if record.comment else None),
         *(("accepted-suggestion", suggestion) for suggestion in record.accepted_suggestions),
     )

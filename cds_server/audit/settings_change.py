@@ -74,6 +74,24 @@ def promotion(before: str | None, bundle: str | None, now: datetime) -> Access:
     )
 
 
+def refusal(fault: str, kept: str | None, now: datetime) -> Access:
+    """The record of a model bundle that was not taken in use.
+
+    Args:
+        fault: the kind of fault, a word of ours.
+        kept: the bundle that stays in use.
+    """
+    return Access(
+        event_id=new_id(),
+        recorded=now,
+        activity="model-refused",
+        service="deployment",
+        status=422,
+        reason=fault,
+        entities=(Entity(f"urn:cds-server:model:{kept or 'none'}", "Model", (("kept", kept or "none"),)),),
+    )
+
+
 def _changed(name: str, before: dict[str, str], value: str, now: datetime) -> Access:
     values = (("before", before.get(name, "(not known)")), ("now", value))
     return Access(

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from cds_server.audit.chain import strand_name
-from cds_server.privacy import KeyMaterialInvalid, KeyRing, open_ring
+from cds_server.privacy import KeyMaterialInvalid, KeyRing, add_key, open_ring
 
 PURPOSE = "audit-signing"
 _OPENING = b"cds-server audit strand opened "
@@ -47,11 +47,7 @@ class Signer:
         """
         ring = open_ring(keys_directory, PURPOSE, given)
         if given is None:
-            for number, key in zip(ring.numbers, _private(ring), strict=True):
-                path = keys_directory / f"{PURPOSE}-{number}.pem"
-                pem = _pem(key.public_key())
-                if not path.exists() or path.read_bytes() != pem:
-                    path.write_bytes(pem)
+            _publish(keys_directory, ring)
         return cls(ring)
 
     def sign(self, data: bytes) -> str:
@@ -121,6 +117,28 @@ class PublicKeys:
     def pem(self) -> bytes:
         """All of them as PEM, newest last."""
         return b"".join(_pem(key) for key in self._keys.values())
+
+
+def add_signing_key(keys_directory: Path) -> int:
+    """Make the next signing key, with its public half beside it; returns its number.
+
+    The public half is there at once: whoever verifies can have it before the server signs with the key.
+
+    Raises:
+        KeyMaterialInvalid: a former file is not a key.
+        OSError: the directory cannot be read or written.
+    """
+    number = add_key(keys_directory, PURPOSE)
+    _publish(keys_directory, open_ring(keys_directory, PURPOSE))
+    return number
+
+
+def _publish(keys_directory: Path, ring: KeyRing) -> None:
+    for number, key in zip(ring.numbers, _private(ring), strict=True):
+        path = keys_directory / f"{PURPOSE}-{number}.pem"
+        pem = _pem(key.public_key())
+        if not path.exists() or path.read_bytes() != pem:
+            path.write_bytes(pem)
 
 
 def key_id(key: Ed25519PublicKey) -> str:

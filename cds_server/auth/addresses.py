@@ -5,6 +5,7 @@ A header says where a call came from only as far as a trusted proxy wrote it: th
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.types import Scope
@@ -70,6 +71,7 @@ def _forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
     return [hop.strip() for hop in ",".join(lines).split(",")] if lines else []
 
 
+@lru_cache(4096)
 def _address(text: str) -> Address | None:
     """An address as written by servers and proxies: bare, ``[v6]:port`` or ``v4:port``."""
     if text.startswith("["):

@@ -7,6 +7,8 @@ from typing import Any
 
 import structlog
 
+from cds_server.audit import Access, new_id
+from cds_server.audit.access import caller_of
 from cds_server.auth.addresses import parse_networks
 from cds_server.auth.authenticator import Authenticator
 from cds_server.auth.client_tokens import ClientTokens
@@ -61,9 +63,10 @@ def gate_options(house: House) -> dict[str, Any]:
 
 
 def refusals_noted(house: House) -> OnRefused:
-    """What happens when a caller is turned away: counted and logged, with nothing that names anybody.
+    """What happens when a caller is turned away: counted, logged with nothing that names anybody, audited.
 
-    The audit trail is to be told here as well: `RefusedCaller` says who it was, where that is proven.
+    Of a caller that is not proven to be anybody the trail keeps the peer's address and words of ours only:
+    not even the request's id, which the caller may have chosen.
     """
 
     async def note(refused: RefusedCaller) -> None:
@@ -74,6 +77,22 @@ def refusals_noted(house: House) -> OnRefused:
             method=refused.method,
             path=refused.path,
             request_id=refused.request_id,
+        )
+        caller = caller_of(house, refused.principal, refused.network)
+        await house.refusals.record(
+            Access(
+                event_id=new_id(),
+                recorded=house.clock(),
+                activity="authentication-failed" if refused.status == 401 else "access-denied",
+                service="auth",
+                status=refused.status,
+                reason=refused.category,
+                client=caller.client,
+                user=caller.user,
+                roles=caller.roles,
+                network=caller.network,
+                detail=(("route", f"{refused.method} {refused.path}"),),
+            )
         )
 
     return note

@@ -30,15 +30,17 @@ ANONYMOUS_CLINICAL = replace(ANONYMOUS, roles=frozenset({Role.CDS_CLIENT, Role.C
 class RefusedCaller:
     """A caller that was turned away.
 
-    `category` is one word of ours (``expired``, ``missing``, ``address``, ``role``, ``rate``); `path` is
-    the row's, not the request's; `principal` is who it was, where that is proven.
+    `category` is one word of ours (``expired``, ``missing``, ``address``, ``role``, ``rate``,
+    ``session-token``); `status` that of the answer; `path` the row's, not the request's; `network` the
+    address the call came from; `principal` who it was, where that is proven.
     """
 
     category: str
+    status: int
     method: str
     path: str
     request_id: str
-    address: Address | None
+    network: str | None
     principal: Principal | None
 
 
@@ -90,28 +92,29 @@ class Gate:
             await self._app(scope, receive, send)
             return
         permission = self._row(scope)
-        address = caller_address(scope, self._rules.trusted_proxies) if self._knows_addresses else None
+        address = caller_address(scope, self._rules.trusted_proxies)
+        scope["cds.network"] = str(address) if address is not None else None
         if self._rules.allowed and (address is None or not holds(self._rules.allowed, address)):
-            await self._refuse(scope, permission, address, None, "address")
+            await self._refuse(scope, permission, None, "address", 403)
             raise NotPermitted
         try:
             principal = await self._caller(scope, permission, address)
         except Unauthenticated as refusal:
-            await self._refuse(scope, permission, address, None, refusal.category)
+            await self._refuse(scope, permission, None, refusal.category, 401)
+            raise
+        except NotPermitted:
+            # A session's cookie without the session's token: another site may have made the browser call.
+            await self._refuse(scope, permission, None, "session-token", 403)
             raise
         rate = self._rules.rate_of(principal)
         if rate is not None and (seconds := self._rates.take(_name(principal), rate)):
-            await self._refuse(scope, permission, address, principal, "rate")
+            await self._refuse(scope, permission, principal, "rate", 429)
             raise TooManyRequests(seconds)
         if principal is not NOBODY and not may(principal.roles, permission):
-            await self._refuse(scope, permission, address, principal, "role")
+            await self._refuse(scope, permission, principal, "role", 403)
             raise NotPermitted
         scope["cds.principal"] = principal
         await self._app(scope, receive, send)
-
-    @property
-    def _knows_addresses(self) -> bool:
-        return bool(self._rules.allowed or self._rules.metrics_from)
 
     def _row(self, scope: Scope) -> Permission:
         rows = self._table.methods(scope["path"])
@@ -144,17 +147,18 @@ class Gate:
         self,
         scope: Scope,
         permission: Permission,
-        address: Address | None,
         principal: Principal | None,
         category: str,
+        status: int,
     ) -> None:
         await self._on_refused(
             RefusedCaller(
                 category=category,
+                status=status,
                 method=permission.method,
                 path=permission.path,
                 request_id=scope.get("cds.request_id", ""),
-                address=address,
+                network=scope["cds.network"],
                 principal=principal,
             )
         )

@@ -43,7 +43,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("GET", "/fhir/OperationDefinition/assess", ANYONE),
     Permission("GET", "/fhir/AuditEvent", _AUDITORS),
     Permission("POST", "/fhir/AuditEvent/_search", _AUDITORS),
-    Permission("GET", "/fhir/AuditEvent/{id}", _AUDITORS),
+    Permission("GET", "/fhir/AuditEvent/{event_id}", _AUDITORS),
     Permission("GET", "/fhir/RiskAssessment/{id}", _PEOPLE | _AUDITORS),
     # The simple API
     Permission("POST", "/api/v1/predict", _CLINICAL),
@@ -57,8 +57,10 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("POST", "/app/{rest:path}", _PEOPLE),
     Permission("GET", "/audit", _AUDITORS),
     Permission("POST", "/audit", _AUDITORS),
-    Permission("GET", "/audit/{rest:path}", _AUDITORS),
-    Permission("POST", "/audit/{rest:path}", _AUDITORS),
+    Permission("GET", "/audit/event/{event_id}", _AUDITORS),
+    Permission("POST", "/audit/export", _AUDITORS),
+    Permission("GET", "/audit/style.css", _AUDITORS),
+    Permission("GET", "/audit/export.js", _AUDITORS),
     # SMART: who is on the way in is not known yet; each of these checks its state itself.
     Permission("GET", "/smart/launch", ANYONE),
     Permission("GET", "/smart/callback", ANYONE),

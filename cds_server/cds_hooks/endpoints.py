@@ -3,6 +3,7 @@
 import msgspec
 from starlette.routing import BaseRoute, Route
 
+from cds_server.audit.access import TREATMENT, caller
 from cds_server.cds_hooks.feedback import decode_feedback
 from cds_server.cds_hooks.service import HookCalls
 from cds_server.errors import ServiceUnknown
@@ -29,7 +30,8 @@ def routes(house: House) -> list[BaseRoute]:
     async def feedback(call: Call) -> Answer:
         service = _service(call)
         items = decode_feedback(call.body)
-        await house.feedback.record(service.id, call.principal.client, items)
+        who = caller(house, call)
+        await house.feedback.record(service.id, who.client, items, caller=who, purpose=TREATMENT)
         for item in items:
             house.metrics.feedback.labels(service.id, item.outcome).inc()
         return Answer(msgspec.json.encode({"received": len(items)}))

@@ -1,15 +1,22 @@
 """Feedback on cards (CDS Hooks 2.0.1, "Feedback"): decoded, checked, stored.
 
-Tolerant where the standard leaves room: an empty array, the same card twice, a card we never showed.
+Tolerant where the standard leaves room: an empty array, the same card twice, a card we never showed, a
+reason that the card did not offer: nobody knows what such a one says, so it is kept apart from ours.
 """
 
 import re
 from datetime import UTC, datetime
+from functools import cache
+from itertools import product
+from typing import get_args
 
 import msgspec
 
 from cds_server.errors import RequestMalformed, malformed
 from cds_server.feedback.store import FeedbackItem, OverrideReason
+from hooks.cards import OVERRIDE_SYSTEM
+from hooks.override_reasons import Audience, override_reasons
+from hooks.texts import LANGUAGES
 
 _MOST_ITEMS = 1_000
 _LONGEST_COMMENT = 10_000
@@ -76,26 +83,45 @@ def _checked(item: _Item, where: str) -> FeedbackItem:
     accepted = tuple(s.id for s in item.acceptedSuggestions or ())
     if any(not _UUID.match(suggestion) for suggestion in accepted):
         raise RequestMalformed("expected the uuid of a suggestion", f"{where}.acceptedSuggestions.id")
-    reason, comment = _reason(item.overrideReason, f"{where}.overrideReason")
+    reason, own, comment = _reason(item.overrideReason, f"{where}.overrideReason")
     return FeedbackItem(
         card=item.card.lower().removeprefix("urn:uuid:"),
         outcome=item.outcome,
         outcome_timestamp=moment,
         accepted_suggestions=accepted,
         override_reason=reason,
+        own_reason=own,
         user_comment=comment,
     )
 
 
-def _reason(given: _Reason | None, where: str) -> tuple[OverrideReason | None, str | None]:
+def _reason(
+    given: _Reason | None, where: str
+) -> tuple[OverrideReason | None, OverrideReason | None, str | None]:
+    """The reason as far as it is of our list, what it says beyond that, and the comment."""
     if given is None:
-        return None, None
+        return None, None, None
     comment = given.userComment or None
     if comment is not None and len(comment) > _LONGEST_COMMENT:
         raise RequestMalformed(f"longer than {_LONGEST_COMMENT} characters", f"{where}.userComment")
     coding = given.reason
     if coding is None:
-        return None, comment
+        return None, None, comment
     if any(len(text or "") > _LONGEST_TEXT for text in (coding.code, coding.system, coding.display)):
         raise RequestMalformed(f"longer than {_LONGEST_TEXT} characters", f"{where}.reason")
-    return OverrideReason(coding.code, coding.system, coding.display), comment
+    texts = _own_texts().get(coding.code)
+    if texts is None or coding.system not in (None, OVERRIDE_SYSTEM):
+        return None, OverrideReason(coding.code, coding.system, coding.display), comment
+    if coding.display is None or coding.display in texts:
+        return OverrideReason(coding.code, coding.system, coding.display), None, comment
+    return OverrideReason(coding.code, coding.system), OverrideReason(display=coding.display), comment
+
+
+@cache
+def _own_texts() -> dict[str, set[str]]:
+    """The codes of the reasons our cards offer, each with its wordings."""
+    texts: dict[str, set[str]] = {}
+    for audience, language in product(get_args(Audience), LANGUAGES):
+        for reason in override_reasons(audience, language):
+            texts.setdefault(reason.code, set()).add(reason.display or "")
+    return texts

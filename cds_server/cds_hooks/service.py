@@ -13,6 +13,7 @@ import msgspec
 import structlog
 
 from cds_server.audit import AuditUnavailable, Decision, ShownCard, digest, new_id
+from cds_server.audit.access import TREATMENT, Caller, caller
 from cds_server.cds_hooks.answering import Assessed, Manner, Read, answer_call, read_call
 from cds_server.cds_hooks.prefetch import Reach, Record, complete
 from cds_server.decisions.keeper import Kept, Sealed
@@ -35,6 +36,7 @@ class _Moment(msgspec.Struct, frozen=True):
     event_id: str
     language: str
     client: str | None
+    caller: Caller
     now: datetime
     began: float
     input_digest: Awaitable[str]
@@ -58,7 +60,15 @@ class HookCalls:
         size = len(body)
         began = time.perf_counter()
         call = _Moment(
-            service, new_id(), language, client, house.clock(), began, house.digest(body), house.knowledge
+            service=service,
+            event_id=new_id(),
+            language=language,
+            client=client,
+            caller=caller(house, request),
+            now=house.clock(),
+            began=began,
+            input_digest=house.digest(body),
+            knowledge=house.knowledge,
         )
         status = 200
         try:
@@ -150,6 +160,9 @@ class HookCalls:
             knowledge=engine.knowledge_id,
             duration_ms=(time.perf_counter() - call.began) * 1000,
             language=call.language,
+            roles=call.caller.roles,
+            purpose=TREATMENT,
+            network=call.caller.network,
             **result,
         )
 

@@ -9,14 +9,16 @@ import msgspec
 from starlette.routing import BaseRoute, Route
 from starlette.types import Receive, Scope, Send
 
+from cds_server.audit.access import of_call
 from cds_server.audit.fhir import audit_event
 from cds_server.audit.reader import Page
 from cds_server.console.audit_page import Line, event_page, line_of, search_page
-from cds_server.errors import MethodWrong, RequestMalformed
+from cds_server.errors import MethodWrong, NotPermitted, RequestMalformed
 from cds_server.fhir_api.audit_parameters import Search, read_search
 from cds_server.fhir_api.audit_search import form, understood, unreadable_issue
 from cds_server.http import FORM_TYPES, Answer, Call, Endpoint, check_content_type, read_body
 from cds_server.language import choose_language
+from cds_server.own_page import from_own_page
 from cds_server.state import House
 
 _HTML = b"text/html; charset=utf-8"
@@ -37,6 +39,7 @@ def routes(house: House) -> list[BaseRoute]:
     style, script = (static / "style.css").read_bytes(), (static / "export.js").read_bytes()
 
     async def show(call: Call) -> Answer:
+        await check_sender(house, call)
         language = _language(house, call)
         fields = _fields(call)
         try:
@@ -79,14 +82,17 @@ class Export:
     ``X-Total-Count`` says how many there were when it began, so that progress can be shown.
     """
 
+    method = "POST"
+
     def __init__(self, house: House) -> None:
         self._house = house
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["method"] != "POST":
-            raise MethodWrong("POST")
+        if scope["method"] != self.method:
+            raise MethodWrong(self.method)
         check_content_type(scope, FORM_TYPES)
         call = Call(scope, await read_body(receive))
+        await check_sender(self._house, call)
         asking = self._house.asking
         fields = dict(form(call.body))
         kind = fields.pop("format", "ndjson")
@@ -104,6 +110,21 @@ class Export:
         async for chunk in lines:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
         await send({"type": "http.response.body", "body": b""})
+
+
+async def check_sender(house: House, call: Call) -> None:
+    """What is sent to the console must come from its own page, when a browser sends it.
+
+    Otherwise another site's page could search and export in the auditor's name, with the sign-on that the
+    auditor's browser carries along: the trail would say that the auditor did.
+
+    Raises:
+        NotPermitted: it comes from another page; that is recorded.
+    """
+    if call.scope["method"] == "POST" and not from_own_page(call, house.settings.base_url):
+        denied = of_call(house, call, "access-denied", service="audit", status=403, reason="other-page")
+        await house.refusals.record(denied)
+        raise NotPermitted
 
 
 async def ndjson(pages: AsyncIterator[Page], base_url: str) -> AsyncIterator[bytes]:

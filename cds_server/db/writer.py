@@ -266,6 +266,7 @@ def _event(record: Record) -> _Event:
                 action="feedback",
                 service=record.service,
                 client=record.client,
+                user=record.user,
                 entity=f"urn:uuid:{record.card}",
             )
         case Access():

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 import structlog
 
 from cds_server.audit import AuditUnavailable
-from cds_server.audit.settings_change import promotion
+from cds_server.audit.settings_change import promotion, refusal
 from cds_server.decisions.archive import BundleArchive
 from cds_server.deployment.loading import with_bundle_of
 from cds_server.deployment.source import BundleSource, Fingerprint, ModelRefused
@@ -117,6 +117,10 @@ class Watch:
             _log.error(
                 "model.refused", fault=refused.fault, reason=refused.reason, kept=house.knowledge.bundle
             )
+            try:
+                await house.trail.record(refusal(refused.fault, house.knowledge.bundle, house.clock()))
+            except AuditUnavailable:
+                _log.error("model.refusal_not_recorded", fault=refused.fault)
             return
         before, house.knowledge, house.refused = house.knowledge.bundle, knowledge, None
         self._keep(knowledge.bundle)

@@ -13,11 +13,12 @@ import msgspec
 import structlog
 
 from cds_server.audit import Decision, digest, new_id
-from cds_server.auth.principal import Principal
+from cds_server.audit.access import caller
 from cds_server.clock import EARLIEST_YEAR
 from cds_server.decisions.keeper import Sealed
 from cds_server.decisions.stored import Circumstances
 from cds_server.errors import status_of
+from cds_server.http import Call
 from cds_server.state import House, Knowledge
 from fhir_adapters.chart import PatientChart
 from fhir_adapters.chart_builder import moment_of
@@ -64,9 +65,8 @@ class _Done(msgspec.Struct, frozen=True):
 async def assess_bundle(
     house: House,
     kind: Literal["assess", "predict"],
-    body: bytes,
+    call: Call,
     *,
-    caller: Principal,
     bundle: Callable[[datetime], bytes],
     encode: Encode,
     language: str,
@@ -75,14 +75,15 @@ async def assess_bundle(
 
     Args:
         kind: what was called; the patient of ``predict`` is nobody in particular.
-        body: the request as it came, for the digest and to be kept.
-        caller: who asked; recorded as client, or as pseudonym of the user.
+        call: the request; its body as it came is for the digest and to be kept, its caller is recorded.
         bundle: gives the FHIR Bundle's JSON at the call's time; called where large work is done.
         encode: gives the answer's bytes.
 
     Raises what decoding and the chart builder raise, and `AuditUnavailable`.
     """
     service = _SERVICES[kind]
+    body = call.body
+    who = caller(house, call)
     began = time.perf_counter()
     now = house.clock()
     status = 200
@@ -124,8 +125,8 @@ async def assess_bundle(
             recorded=now,
             action="assess",
             service=service,
-            client=caller.client,
-            user=house.pseudonymiser.pseudonym("user", caller.user) if caller.user else None,
+            client=who.client,
+            user=who.user,
             patient=done.patient,
             input_digest=done.input_digest,
             output_digest=done.output_digest,
@@ -138,6 +139,8 @@ async def assess_bundle(
             duration_ms=(time.perf_counter() - began) * 1000,
             status=200,
             language=language,
+            roles=who.roles,
+            network=who.network,
             stored=done.sealed.outcome,
             stored_digest=done.sealed.digest,
         )

@@ -37,8 +37,7 @@ def routes(house: House) -> list[BaseRoute]:
         body = await assess_bundle(
             house,
             "assess",
-            call.body,
-            caller=call.principal,
+            call,
             bundle=lambda _: call.body,
             encode=parameters_in(language),
             language=language,

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from cds_server.audit import AuditUnavailable
+from cds_server.audit.events import OWN_APP
 from cds_server.cds_hooks.service import HookCalls
 from cds_server.errors import PatientMismatch, PrefetchIncomplete, Refused
 from cds_server.http import Call
@@ -87,7 +88,7 @@ class PatientView:
         body = msgspec.json.encode(_request(session, ehr, patient))
         try:
             answer = await self._calls.answer(
-                _SERVICE, Call(call.scope, body), frame.language, f"smart-app:{ehr.name}"
+                _SERVICE, Call(call.scope, body), frame.language, f"{OWN_APP}{ehr.name}"
             )
         except (PrefetchIncomplete, PatientMismatch):
             return 502, pages.note(frame.words["not_readable"])

@@ -13,9 +13,10 @@ from cds_server.auth.addresses import caller_address, parse_networks
 from cds_server.errors import RequestMalformed, TooManyRequests
 from cds_server.http import Answer, Call, Endpoint
 from cds_server.language import choose_language
+from cds_server.own_page import from_own_page
 from cds_server.smart import pages
 from cds_server.smart.app import PatientView
-from cds_server.smart.forms import FormEndpoint, from_own_page, single
+from cds_server.smart.forms import FormEndpoint, single
 from cds_server.smart.pages import Frame
 from cds_server.smart.record import Recorder
 from cds_server.smart.service import AccessEnded, LaunchRefused, Returned

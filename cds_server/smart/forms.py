@@ -1,18 +1,16 @@
-"""An endpoint for a form of one of our pages: small, URL-encoded, and sent by that page.
+"""An endpoint for a form of one of our pages: small and URL-encoded.
 
-Knows the body's form and the sender's origin; whether the form's token is the session's is its
-handler's business.
+Knows the body's form; whether our page sent it (`cds_server.own_page`) and the form's token is the
+session's is its handler's business.
 """
 
 from collections.abc import Awaitable, Callable
 from urllib.parse import parse_qsl
 
-import msgspec
 from starlette.types import Receive, Scope, Send
 
 from cds_server.errors import BodyTooLarge, ContentTypeWrong, MethodWrong, RequestMalformed
 from cds_server.http import Answer, Call, read_body, send_answer
-from fhir_adapters.origin import ServerBase
 
 _LARGEST = 8_192
 FormHandler = Callable[[Call, dict[str, str]], Awaitable[Answer]]
@@ -55,16 +53,3 @@ class FormEndpoint:
         if len(body) > _LARGEST:
             raise BodyTooLarge(f"a form has at most {_LARGEST} bytes")
         await send_answer(send, await self._handler(call, single(body.decode("latin-1"))))
-
-
-def from_own_page(call: Call, base_url: str) -> bool:
-    """Whether a request comes from a page of ours, as far as the browser says."""
-    site = call.header(b"sec-fetch-site")
-    if site not in ("", "same-origin"):
-        return False
-    return call.header(b"origin") in ("", origin_of(base_url))
-
-
-def origin_of(url: str) -> str:
-    """The origin of a URL as browsers write it (RFC 6454, 6.2): without a default port."""
-    return msgspec.structs.replace(ServerBase.parse(url), path="").url

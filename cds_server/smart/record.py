@@ -3,6 +3,7 @@
 import structlog
 
 from cds_server.audit import Access, AuditUnavailable, new_id
+from cds_server.audit.events import OWN_APP
 from cds_server.http import Call
 from cds_server.smart.service import LaunchRefused
 from cds_server.smart.stores import Session
@@ -34,7 +35,7 @@ class Recorder:
     async def refused(self, call: Call, refusal: LaunchRefused) -> None:
         """A launch, callback or form did not hold; that stays the answer when it cannot be recorded."""
         _log.warning("smart.refused", category=refusal.category, request_id=call.request_id)
-        await self._if_possible(
+        await self._house.refusals.record(
             Access(
                 event_id=new_id(),
                 recorded=self._house.clock(),
@@ -42,7 +43,7 @@ class Recorder:
                 service="smart",
                 status=401,
                 reason=refusal.category,
-                network=_peer(call),
+                network=call.network,
                 request=call.request_id or None,
             )
         )
@@ -56,11 +57,11 @@ class Recorder:
             recorded=house.clock(),
             activity=activity,
             service="smart",
-            client=f"smart-app:{session.ehr}",
+            client=f"{OWN_APP}{session.ehr}",
             user=house.pseudonymiser.pseudonym("user", session.person.reference),
             roles=tuple(sorted(principal.roles)) if principal is not None else (),
             purpose="TREAT",
-            network=_peer(call),
+            network=call.network,
             request=call.request_id or None,
             patient=house.pseudonymiser.pseudonym("patient", patient) if patient is not None else None,
         )
@@ -70,8 +71,3 @@ class Recorder:
             await self._house.trail.record(access)
         except AuditUnavailable:
             _log.error("smart.not_recorded", activity=access.activity)
-
-
-def _peer(call: Call) -> str | None:
-    client = call.scope.get("client")
-    return client[0] if client else None

@@ -97,6 +97,29 @@ def test_the_form_filters_and_gives_back_pseudonyms(asked: Running) -> None:
     assert shown[0]["value"] == f"Patient/{pseudonym}"
 
 
+@pytest.mark.parametrize("path", ["/audit", "/audit/export"])
+def test_another_site_s_page_asks_nothing_in_the_auditor_s_name(asked: Running, path: str) -> None:
+    """Whatever signs the auditor on (a proxy, this very machine) comes with a browser's every request."""
+    for headers in (
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site", "Origin": asked.house.settings.base_url},
+    ):
+        outcome(asked.client.post(path, content="activity=login", headers=FORM | headers), 403)
+        denied = newest(asked)
+        assert (denied["activity"], denied["status"], denied["reason"]) == (
+            "access-denied",
+            403,
+            "other-page",
+        )
+    for headers in ({}, {"Sec-Fetch-Site": "same-origin"}, {"Origin": asked.house.settings.base_url}):
+        answer = asked.client.post(path, content="activity=login", headers=FORM | headers)
+        assert answer.status_code == 200
+    found = asked.client.get("/fhir/AuditEvent?subtype=access-denied&outcome=4").json()
+    assert {entry["resource"]["outcomeDesc"] for entry in found["entry"]} == {"other-page"}
+
+
 def test_older_events_are_a_page_away(start_server: Start) -> None:
     running = start_server()
     record_all(

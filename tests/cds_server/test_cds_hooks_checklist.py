@@ -32,6 +32,14 @@ from server_helpers import (
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from cds_server.audit import CardFeedback
+from cds_server.audit.events import decode
+from cds_server.clock import utc_now
+from cds_server.db.engine import create_engine
+from cds_server.decisions.keys import DataKeys
+from cds_server.feedback import FeedbackStore
+from cds_server.privacy import Cipher
+from cds_server.site_keys import site_keys
 from hooks.services import SERVICES
 
 ALL_EXAMPLES = [
@@ -668,17 +676,60 @@ async def test_H1_H4_acceptance_of_a_shown_card_is_stored(server: Running) -> No
 async def test_H5_an_override_is_stored_with_its_reason_and_the_comment_encrypted(server: Running) -> None:
     card = str(uuid.uuid4())
     reason = {
-        "reason": {"code": "r1", "system": "urn:x", "display": "No"},
+        "reason": {"code": "disagree", "system": "urn:cds-server:override-reason"},
         "userComment": "patient is palliative",
     }
     item = accepted(card, outcome="overridden", overrideReason=reason)
     assert server.post(f"{ASSESSMENT}/feedback", feedback(item)).is_success
     [(result, code, comment)] = await stored(server, card)
-    assert (result, code) == ("overridden", "r1")
+    assert (result, code) == ("overridden", "disagree")
     assert "palliative" not in comment
     for partial in ({"userComment": "x"}, {"reason": {"code": "r1", "system": "urn:x"}}, {}):
         item = accepted(card, outcome="overridden", overrideReason=partial)
         assert server.post(f"{ASSESSMENT}/feedback", feedback(item)).is_success
+
+
+OURS = "urn:cds-server:override-reason"
+
+
+@pytest.mark.parametrize(
+    ("sent", "plain"),
+    [
+        ({"code": "disagree", "system": OURS}, ("disagree", OURS, None)),
+        ({"code": "disagree"}, ("disagree", None, None)),
+        (
+            {"code": "disagree", "system": OURS, "display": "No estoy de acuerdo con la valoración"},
+            ("disagree", OURS, "No estoy de acuerdo con la valoración"),
+        ),
+        ({"code": "disagree", "system": OURS, "display": "Mr Doe is my uncle"}, ("disagree", OURS, None)),
+        ({"code": "r1", "system": "urn:x", "display": "No"}, (None, None, None)),
+        ({"code": "disagree", "system": "urn:x"}, (None, None, None)),
+        ({"code": "Mr Doe is my uncle"}, (None, None, None)),
+    ],
+    ids=str,
+)
+async def test_H5_a_reason_beyond_the_card_s_own_is_encrypted_like_a_comment(
+    server: Running, sent: dict[str, str], plain: tuple[str | None, ...]
+) -> None:
+    card = str(uuid.uuid4())
+    item = accepted(card, outcome="overridden", overrideReason={"reason": sent})
+    assert server.post(f"{ASSESSMENT}/feedback", feedback(item)).is_success
+    query = "SELECT reason_code, reason_system, reason_display, payload FROM feedback WHERE card = :card"
+    [row] = await rows(server.database_url, query, card=card)
+    assert row[:3] == plain
+    for name, text in sent.items():
+        if text not in plain:
+            assert f'"{text}"' not in row[3], name
+    record = decode(row[3])
+    assert isinstance(record, CardFeedback)
+    engine, site = create_engine(server.database_url), site_keys(server.house.settings)
+    keys = DataKeys(site.master, now=utc_now)
+    store = FeedbackStore(server.house.trail, Cipher(site.cipher), keys, engine=engine)
+    whole = await store.opened(record)
+    await engine.dispose()
+    assert (whole.reason_code, whole.reason_system, whole.reason_display) == tuple(
+        sent.get(name) for name in ("code", "system", "display")
+    )
 
 
 def test_H2_an_empty_array_is_taken_and_anything_else_is_not(server: Running) -> None:

@@ -15,7 +15,8 @@ COMMAND = str(Path(sys.executable).with_name("cds-server"))
 @pytest.fixture
 def run(tmp_path: Path):  # type: ignore[no-untyped-def]
     def call(*words: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        env = {"PATH": os.environ["PATH"], "HOME": str(tmp_path), "COLUMNS": "120", "PYTHONUTF8": "1"}
+        env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+        env |= {"HOME": str(tmp_path), "COLUMNS": "120", "PYTHONUTF8": "1"}
         env |= {"CDS_VAR_DIR": str(tmp_path / "var"), **environment}
         return subprocess.run(
             [COMMAND, *words], capture_output=True, text=True, env=env, timeout=60, check=False

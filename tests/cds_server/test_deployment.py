@@ -1,5 +1,6 @@
 """A new model goes live while the server answers, and a bad one never does."""
 
+import asyncio
 import copy
 import dataclasses
 import gc
@@ -89,6 +90,12 @@ def refused(running: Running, fault: str) -> dict[str, Any]:
     )
     found: dict[str, Any] = health(running)["bundle_refused"]
     return found
+
+
+def refusals(url: str) -> list[dict[str, Any]]:
+    """What the audit trail says of refused bundles."""
+    query = "SELECT payload FROM events WHERE action = 'model-refused' ORDER BY seq"
+    return [json.loads(row[0]) for row in asyncio.run(rows(url, query))]
 
 
 def metric(running: Running, line: str) -> float:
@@ -245,6 +252,9 @@ def test_a_bad_bundle_is_refused_and_the_old_one_goes_on_answering(
     assert health(running)["bundle"] == first.id
     assert running.house.knowledge.engine is engine
     assert metric(running, "cds_model_bundle_refused") == 1
+    wait_for(lambda: bool(refusals(running.database_url)), "the refusal was not recorded")
+    assert [(one["reason"], one["status"]) for one in refusals(running.database_url)] == [(fault, 422)]
+    assert str(place) not in str(refusals(running.database_url))
     assert running.post(ASSESSMENT, example("sepsis")).json()["cards"]
     # What is repaired is taken, and nothing is complained of any more.
     repaired = tiny_bundle(place, "2.0.0")
@@ -311,6 +321,24 @@ def test_the_server_does_not_start_with_another_model_than_it_was_told(
     nowhere = Settings(var_dir=tmp_path, model_bundle=str(place), trusted_model_keys=tmp_path / "none.json")
     with pytest.raises(ModelRefused, match="trusted keys cannot be read"):
         create_app(nowhere, knowledge=knowledge)
+
+
+def test_a_start_that_a_bundle_prevented_is_in_the_audit_trail(
+    place: Path, tmp_path: Path, sqlite_url: str
+) -> None:
+    _unsigned(place)
+    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ} | {
+        "CDS_VAR_DIR": str(tmp_path / "var"),
+        "CDS_DATABASE_URL": sqlite_url,
+        "CDS_MODEL_BUNDLE": str(place),
+        "CDS_TRUSTED_MODEL_KEYS": str(trusted_file(tmp_path)),
+    }
+    command = [sys.executable, "-c", "from cds_server.cli import main; main()", "serve"]
+    done = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert [one["reason"] for one in refusals(sqlite_url)] == ["BundleSignatureInvalid"]
 
 
 def test_a_signed_bundle_that_does_not_work_is_found_out_before_a_patient_is(

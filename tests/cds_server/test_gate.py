@@ -40,6 +40,8 @@ def place(path: str) -> str:
     return (
         path.replace("{service_id}", "diagnostic-assessment")
         .replace("{id}", "1")
+        .replace("{event_id}", "1")
+        .replace("{ehr}", "main")
         .replace("{rest:path}", "x/y")
     )
 

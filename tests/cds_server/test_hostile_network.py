@@ -100,7 +100,9 @@ def test_the_documentation_page_needs_no_other_host_and_no_script(server: Runnin
 def test_help_of_serve_lists_every_setting_with_its_default() -> None:
     from cds_server.settings import Settings  # noqa: PLC0415 - only here
 
-    environment = {"PATH": os.environ["PATH"], "COLUMNS": "120"}
+    # The command must show these settings, not those of another checkout that the environment may hold.
+    environment = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    environment["COLUMNS"] = "120"
     done = subprocess.run(
         [COMMAND, "serve", "--help"], env=environment, capture_output=True, text=True, timeout=60, check=False
     )

@@ -1,5 +1,6 @@
 """`cds-server keys`: made, rotated, listed, and never shown."""
 
+import asyncio
 import base64
 import os
 import re
@@ -10,8 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from audit_helpers import rows
 
+from cds_server.audit import AuditTrail, DataKey
+from cds_server.audit.signing import PublicKeys, Signer
 from cds_server.cli_keys import PURPOSES
+from cds_server.clock import utc_now
+from cds_server.decisions.keys import DataKeys
 from cds_server.privacy import Cipher, KeyMaterialInvalid, Pseudonymiser, SiteKeys, add_key, add_key_to_ring
 from cds_server.settings import Settings
 
@@ -65,6 +71,44 @@ def test_keys_are_made_once_rotated_and_listed(run: Any, tmp_path: Path) -> None
     assert shown.count("reads only") == 2
     (directory / "cipher-2.key").chmod(0o644)
     assert "others can read it" in run("list")
+
+
+def test_the_signing_key_is_rotated_with_its_public_half(run: Any, tmp_path: Path) -> None:
+    directory = tmp_path / "var" / "keys"
+    assert "audit-signing: made key 1" in run("new", "audit-signing")
+    first = Signer.open(directory)
+    assert "audit public-key" in run("rotate", "audit-signing")
+    # Whoever verifies can have the public half before the server signs with the new key.
+    published = PublicKeys.of_directory(directory)
+    second = Signer.open(directory)
+    assert second.key_id != first.key_id
+    assert set(published.ids) == {first.key_id, second.key_id}
+    for signer in (first, second):
+        assert published.holds(signer.key_id, b"body", signer.sign(b"body"))
+    listed = run("list")
+    assert "verifies only" in listed and "audit-signing" in listed
+
+
+async def test_after_a_rotation_of_the_master_key_the_data_keys_are_wrapped_anew(
+    run: Any, tmp_path: Path, sqlite_url: str
+) -> None:
+    directory = tmp_path / "var" / "keys"
+    settings = {"CDS_DATABASE_URL": sqlite_url}
+    for purpose in PURPOSES:
+        run("new", purpose.name)
+    trail = AuditTrail(sqlite_url, tmp_path / "spool", signer=Signer.open(directory))
+    await trail.start()
+    _, sealed, key = DataKeys(opened(directory).master, now=utc_now).seal("p1-x", b"text", "here")
+    assert key is not None
+    await trail.record(key)
+    await trail.close()
+    assert "keys rewrap" in run("rotate", "master")
+    said = await asyncio.to_thread(run, "rewrap", **settings)
+    assert said.startswith("0 "), said
+    [row] = await rows(sqlite_url, "SELECT key_id, created, subject, wrapped, master FROM patient_keys")
+    assert row[4] == 2
+    again = DataKey(key_id=row[0], created=key.created, subject=row[2], wrapped=row[3], master=row[4])
+    assert DataKeys(opened(directory).master, now=utc_now).open_sealed(again, sealed, "here") == b"text"
 
 
 def test_rings_for_secrets_of_a_container_platform(run: Any, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -77,6 +78,14 @@ COVERED = {
     "/metrics",
     "/api/v1/predict",
     "/api/v1/aggregates",
+    "/app",
+    "/app/",
+    "/app/style.css",
+    "/smart/launch",
+    "/smart/callback",
+    "/smart/callback/{ehr}",
+    "/smart/jwks.json",
+    "/smart/logout",
     "/docs",
     "/openapi.json",
 }
@@ -160,8 +169,7 @@ def feedback(**changes: Any) -> str:
         "outcome": "overridden",
         "outcomeTimestamp": "2026-11-20T09:40:00Z",
         "overrideReason": {
-            # A reason is a Coding from the card's own list and is stored as sent (docs/privacy.md).
-            "reason": {"code": "not-relevant", "system": "urn:cds-server:override-reason"},
+            "reason": {"code": MARKS["reason"], "system": MARKS["reason"], "display": MARKS["reason"]},
             "userComment": MARKS["comment"],
         },
     }
@@ -257,6 +265,26 @@ def deliberate(fhir: str) -> Iterator[tuple[str, str, str]]:
         yield "POST", "/api/v1/predict", body
     for query in ("by=severity&from=2026-01&to=2026-01", f"by={MARKS['query']}", f"from={MARKS['query']}"):
         yield "GET", f"/api/v1/aggregates?{query}", ""
+    yield from launches(fhir)
+
+
+def launches(fhir: str) -> Iterator[tuple[str, str, str]]:
+    """The way in by a launch: begun at the registered EHR and at others, ended with all kinds of lies."""
+    for iss in (fhir, f"{fhir}/{MARKS['server path']}", MARKS["free text"], ""):
+        for launch in (MARKS["token"], MARKS["patient id"] * 200, "\x00" + MARKS["free text"]):
+            yield "GET", f"/smart/launch?{urlencode({'iss': iss, 'launch': launch})}", ""
+    yield "GET", f"/smart/launch?iss={MARKS['query']}&iss={MARKS['query']}", ""
+    for path in ("/smart/callback", "/smart/callback/ehr", f"/smart/callback/{MARKS['path']}"):
+        for query in (
+            {"state": MARKS["query"], "code": MARKS["token"]},
+            {"state": MARKS["query"], "code": MARKS["token"], "iss": f"{fhir}/{MARKS['server path']}"},
+            {"state": MARKS["query"], "error": MARKS["free text"], "error_description": MARKS["comment"]},
+            {"code": MARKS["token"]},
+        ):
+            yield "GET", f"{path}?{urlencode(query)}", ""
+    for query in ({"lang": MARKS["query"]}, {"out": MARKS["query"]}, {"patient": MARKS["patient id"]}):
+        yield "GET", f"/app/?{urlencode(query)}", ""
+        yield "GET", f"/app?{urlencode(query)}", ""
 
 
 def routes_of(app: Any) -> set[str]:
@@ -380,10 +408,21 @@ def push(server: RealServer, application: Any, fhir: str) -> Pushed:
             sorted(routes_of(application)), ("GET", "POST"), bodies
         ):
             path = template.replace("{service_id}", "diagnostic-assessment")
-            path = path.replace("{event_id}", MARKS["path"])
+            path = path.replace("{event_id}", MARKS["path"]).replace("{ehr}", MARKS["path"])
             send(client, pushed, method, f"{path}?x={MARKS['query']}", body)
         for template, method in itertools.product(sorted(routes_of(application)), ("PUT", "DELETE", "PATCH")):
             send(client, pushed, method, template, hook())
+        cookies = "; ".join(f"{name}={MARKS['token']}" for name in ("cds-session", "__Host-cds-session"))
+        form_type = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": cookies}
+        for path in ("/smart/logout", "/audit", "/audit/export", "/fhir/AuditEvent/_search"):
+            for fields in (
+                {"csrf": MARKS["token"]},
+                {"patient": MARKS["patient id"]},
+                {MARKS["member"]: "1"},
+            ):
+                send(client, pushed, "POST", path, urlencode(fields), **form_type)
+        for path in ("/app/", "/smart/callback?state=x"):
+            send(client, pushed, "GET", path, "", **form_type)
         for kind in ("text/plain", f"application/{MARKS['member']}", "application/json; charset=utf-16"):
             send(client, pushed, "POST", SERVICE, hook(), **{"Content-Type": kind})
         send(client, pushed, "POST", SERVICE, hook(), **{"Content-Encoding": MARKS["member"]})
@@ -440,17 +479,34 @@ def check(server: RealServer, pushed: Pushed) -> None:
     assert found_in(everything_on_disk(server.var)) == [], "on disk"
 
 
+def registered(directory: Path, fhir: str) -> dict[str, str]:
+    """The troubled EHR as one that launches the app."""
+    file = directory / "ehrs.toml"
+    entry = {
+        "name": "ehr",
+        "title": "An EHR",
+        "iss": fhir,
+        "client_id": "app",
+        "scope": "launch openid fhirUser",
+    }
+    file.write_text(
+        "\n".join(["[[ehr]]", *(f"{name} = {json.dumps(value)}" for name, value in entry.items())])
+    )
+    return {"CDS_SMART_EHRS": str(file)}
+
+
 async def test_no_mark_leaves_a_server_by_log_metric_refusal_header_or_file(
     tmp_path: Path, application: Any, troubled_ehr: str
 ) -> None:
-    server = await asyncio.to_thread(begin, tmp_path / "var", tmp_path / "server.log")
+    ehrs = registered(tmp_path, troubled_ehr)
+    server = await asyncio.to_thread(begin, tmp_path / "var", tmp_path / "server.log", **ehrs)
     try:
         pushed = await asyncio.to_thread(push, server, application, troubled_ehr)
     finally:
         server.process.terminate()
         await asyncio.to_thread(server.process.wait, 30)
     check(server, pushed)
-    assert {200, 400, 404, 405, 412, 413, 415, 422} <= pushed.statuses
+    assert {200, 400, 404, 405, 412, 413, 415, 422, 502} <= pushed.statuses
     assert 500 not in pushed.statuses
     url = f"sqlite+aiosqlite:///{server.var}/cds.db"
     assert (await rows(url, "SELECT count(*) FROM stored_decisions WHERE plain_bytes > 0"))[0][0] > 10
@@ -460,7 +516,8 @@ async def test_no_mark_leaves_a_server_by_log_metric_refusal_header_or_file(
 async def test_no_mark_leaves_a_server_whose_database_is_away(
     tmp_path: Path, application: Any, troubled_ehr: str
 ) -> None:
-    server = await asyncio.to_thread(begin, tmp_path / "var", tmp_path / "server.log")
+    ehrs = registered(tmp_path, troubled_ehr)
+    server = await asyncio.to_thread(begin, tmp_path / "var", tmp_path / "server.log", **ehrs)
     try:
         (server.var / "cds.db").rename(server.var / "moved.db")
         pushed = await asyncio.to_thread(push, server, application, troubled_ehr)

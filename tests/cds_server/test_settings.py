@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -89,6 +90,25 @@ def test_authentication_needs_the_clients_and_the_public_address(mode: str, host
         )
     settings = Settings(host=host, client_auth=mode, trusted_clients=clients, public_base_url=base, **beyond)
     assert settings.authentication == mode
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"oidc_issuer": "https://login.hospital.example", "oidc_roles": Path("roles.toml")},
+        {"smart_ehrs": Path("ehrs.toml")},
+    ],
+    ids=["identity provider", "launches"],
+)
+def test_a_site_without_cds_clients_names_another_way_in(way: dict[str, Any]) -> None:
+    base = "https://cds.hospital.example"
+    with pytest.raises(ValidationError) as said:
+        Settings(host="0.0.0.0", public_base_url=base)
+    for name in ("CDS_TRUSTED_CLIENTS", "CDS_OIDC_ISSUER", "CDS_SMART_EHRS"):
+        assert name in str(said.value)
+    assert Settings(host="0.0.0.0", public_base_url=base, **way).authentication == "required"
+    with pytest.raises(ValidationError, match="CDS_PUBLIC_BASE_URL"):
+        Settings(host="0.0.0.0", oidc_audience="cds", **way)
 
 
 def test_required_is_the_default_beyond_loopback_and_off_on_it() -> None:

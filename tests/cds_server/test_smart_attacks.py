@@ -425,6 +425,18 @@ def test_another_site_cannot_log_a_person_out(site: Site, standin: StandinEhr) -
     assert log_out(browser, page).status_code == 303
 
 
+@pytest.mark.parametrize("path", ["/audit", "/audit/export", "/fhir/AuditEvent/_search"])
+def test_a_session_s_cookie_opens_no_console(site: Site, standin: StandinEhr, path: str) -> None:
+    """Launches give no auditors, and a cookie alone changes nothing, whichever page the browser was on."""
+    browser = signed_in(site, standin)
+    token = csrf_of(browser.get("/app/").text)
+    for headers in ({}, {"Origin": HOSTILE}, {"Sec-Fetch-Site": "same-origin"}, {"X-CSRF-Token": token}):
+        answer = browser.post(path, data={"format": "csv"}, headers=headers)
+        assert answer.status_code == 403, headers
+        assert "x-total-count" not in answer.headers
+    assert browser.get("/audit").status_code == 403
+
+
 def test_the_form_token_of_another_session_is_worth_nothing(site: Site, standin: StandinEhr) -> None:
     mine, theirs = signed_in(site, standin), signed_in(site, standin)
     token = csrf_of(theirs.get("/app/").text)

@@ -155,8 +155,17 @@ async def test_logins_logouts_and_refusals_are_audited(site: Site, standin: Stan
         site.database_url, "SELECT action, status, user_pseudonym, patient_pseudonym, payload FROM events"
     )
     actions = [row[0] for row in found]
-    assert actions == ["login", "hook-call", "hook-call", "logout", "authentication-failed"]
-    login, call = found[0], found[1]
+    assert actions == [
+        "audit-started",
+        "login",
+        "hook-call",
+        "hook-call",
+        "logout",
+        "authentication-failed",
+    ]
+    login, call = found[1], found[2]
+    for payload in (login[4], call[4]):
+        assert '"roles":["clinician"],"purpose":"TREAT","network":"127.0.0.1"' in payload
     assert login[2:4] == call[2:4]  # the same person and patient under the same pseudonyms
     assert '"reason":"iss-not-registered"' in found[-1][4]
     for secret in (FHIR_USER, PATIENT, USER_NAME, "Prüfling"):

@@ -12,9 +12,10 @@ from cds_server.auth.outbound import AddressRefused, check_address, on_this_mach
 from cds_server.auth.signed_tokens import TokenInvalid, unverified
 from cds_server.auth.users_roles import RoleRules
 from cds_server.errors import RequestMalformed
+from cds_server.own_page import origin_of
 from cds_server.smart.cookies import Cookies
 from cds_server.smart.ehrs import Ehrs
-from cds_server.smart.forms import origin_of, single
+from cds_server.smart.forms import single
 from cds_server.smart.grants import TokenAnswerInvalid, read_tokens
 from fhir_adapters.origin import AllowList
 

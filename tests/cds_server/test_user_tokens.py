@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,13 @@ value = "it"
 """
 
 
+@dataclass(frozen=True)
+class In:
+    """A time so many seconds from when the token is made (tests may begin long after they are collected)."""
+
+    seconds: int
+
+
 class Provider:
     """An identity provider: metadata, keys, and tokens of any kind a test wants."""
 
@@ -86,6 +94,7 @@ class Provider:
             **claims,
         }
         head: dict[str, Any] = {"alg": "ES384", "kid": "k1", "typ": "at+jwt", **(header or {})}
+        made |= {name: now + value.seconds for name, value in made.items() if isinstance(value, In)}
         kept = {name: value for name, value in made.items() if value is not None}
         head = {name: value for name, value in head.items() if value is not None}
         signer = key if key is not None else self.keys[0]
@@ -161,6 +170,17 @@ def test_other_types_need_the_setting(begin: Callable[..., Site], provider: Prov
     assert assess(server, provider.token({"typ": "JWT"})).status_code == 200
 
 
+def test_a_site_whose_callers_are_people_needs_no_cds_clients(
+    begin: Callable[..., Site], provider: Provider
+) -> None:
+    server = begin(trusted_clients=None)
+    assert assess(server, provider.token()).status_code == 200
+    with server.browser() as client:
+        assert client.get("/cds-services").status_code == 401
+        foreign = bearer(provider.token(iss="https://ehr.example"))
+        assert client.get("/cds-services", headers=foreign).status_code == 401
+
+
 def test_a_user_without_the_role_is_known_and_refused(server: Site, provider: Provider) -> None:
     for token in (
         provider.token(scope="openid"),
@@ -186,12 +206,12 @@ def test_a_user_without_the_role_is_known_and_refused(server: Site, provider: Pr
         ({}, {"sub": None}),
         ({}, {"sub": ""}),
         ({}, {"exp": None}),
-        ({}, {"exp": int(time.time()) - 31}),
-        ({}, {"exp": int(time.time()) + 200_000}),
+        ({}, {"exp": In(-31)}),
+        ({}, {"exp": In(200_000)}),
         ({}, {"exp": "9999999999"}),
         ({}, {"iat": None}),
-        ({}, {"iat": int(time.time()) + 300}),
-        ({}, {"nbf": int(time.time()) + 300}),
+        ({}, {"iat": In(300)}),
+        ({}, {"nbf": In(300)}),
     ],
 )
 def test_a_token_that_does_not_hold_is_refused_without_a_reason(
