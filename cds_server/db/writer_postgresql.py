@@ -1,9 +1,10 @@
 """The batch writer for PostgreSQL: asyncpg, one connection of its own, two ways of one transaction.
 
-A small batch is one statement (the six inserts as data-modifying CTEs over `unnest`): one round trip.  A
-larger one is copied (COPY), which takes more round trips and, for each row, a quarter less time; COPY cannot pass
-over what is stored already, so a batch that holds such a row is rolled back and goes the first way.  `synchronous_commit` is set for the session: a server configured otherwise still
-answers only after its log is on disk.
+A small batch is one statement (the six inserts as data-modifying CTEs over `unnest`): one round trip.
+A larger one is copied (COPY), which takes more round trips and for each row a fifth less processor time.
+COPY cannot pass over what is stored already: a batch that holds such a row is rolled back and goes the
+first way.  `synchronous_commit` is set for the session: a server configured otherwise still answers only
+after its log is on disk.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from cds_server.db import writer
+from cds_server.db.tls import taken_out
 from cds_server.db.urls import asyncpg_dsn
 
 _TYPES = {
@@ -105,7 +107,8 @@ class PostgresqlWriter:
     """See `writer.Writer`."""
 
     def __init__(self, database_url: str, *, timeout: float) -> None:
-        self._dsn = asyncpg_dsn(database_url)
+        plain, self._tls = taken_out(database_url)
+        self._dsn = asyncpg_dsn(plain)
         self._timeout = timeout
         self._connection: asyncpg.Connection | None = None
         self._write: asyncpg.prepared_stmt.PreparedStatement | None = None
@@ -117,6 +120,7 @@ class PostgresqlWriter:
         try:
             connection = self._connection = await asyncpg.connect(
                 self._dsn,
+                ssl=self._tls,
                 timeout=self._timeout,
                 command_timeout=self._timeout,
                 server_settings={
