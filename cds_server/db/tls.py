@@ -1,7 +1,8 @@
 """TLS to PostgreSQL: how the address says it, the contexts it means, and which hosts need none.
 
 `Settings` writes the choice into the database's address (`with_tls`), so that whoever is given the address
-has the choice with it; `taken_out` is how those who open connections read it.  SQLite and unix sockets have no TLS.
+has the choice with it; `taken_out` is how those who open connections read it.  SQLite and unix sockets have
+no TLS.
 """
 
 import ssl

@@ -29,7 +29,7 @@ from cds_server.decisions.destruction import Destruction
 from cds_server.settings import Settings
 
 _numbers = itertools.count(1)
-AWKWARD = ('cds "owner"; DROP TABLE events; --', "it's :app $cds$", 'Söphie\\"')
+AWKWARD = ('cds "owner"; DROP TABLE events; --', "it's 100%s :app $cds$", 'Söphie\\"')
 
 
 @dataclass
