@@ -189,7 +189,9 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
         settings.var_dir / "keys", signing_key.get_secret_value() if signing_key is not None else None
     )
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool", signer=signer)
-    engine = create_engine(settings.database_url)
+    engine = create_engine(
+        settings.database_url, pool_size=settings.database_pool, timeout=settings.database_timeout_ms / 1000
+    )
     pseudonymiser = Pseudonymiser(keys.pseudonym)
     cipher = Cipher(keys.cipher)
     metrics = Metrics()

@@ -27,6 +27,7 @@ from cds_server.cli_privacy import privacy_commands
 from cds_server.cli_rare import rare_commands
 from cds_server.cli_replay import replay
 from cds_server.cli_retention import retention_commands, rewrap
+from cds_server.cli_roles import roles
 from cds_server.cli_settings import read_settings
 from cds_server.cli_views import show_assessment, show_cards, show_fault, show_services
 from cds_server.settings import Settings
@@ -62,6 +63,7 @@ app.add_typer(privacy_commands, name="privacy")
 app.add_typer(retention_commands, name="retention")
 app.add_typer(audit_commands, name="audit")
 db.command()(partitions)
+db.command()(roles)
 
 
 def _settings_help() -> str:

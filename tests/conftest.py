@@ -62,6 +62,21 @@ class Postgres:
         )
         return done.stdout.strip()
 
+    def uri(self, url: str) -> str:
+        """A database's URL as PostgreSQL's own tools read it."""
+        return str(self._server.get_uri(database=url.partition("?")[0].rpartition("/")[2]))
+
+    def tool(self, name: str, *arguments: str) -> None:
+        """Runs one of PostgreSQL's own tools."""
+        command = [str(self._server.bin_path / name), *arguments]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
+    def script(self, path: Path, database: str) -> None:
+        """Runs a file through psql in one transaction."""
+        psql = [str(self._server.bin_path / "psql"), "-X", "-q", "-1", "-v", "ON_ERROR_STOP=1"]
+        command = [*psql, "-f", str(path), self._server.get_uri(database=database)]
+        subprocess.run(command, check=True, capture_output=True, text=True)
+
     def new_database(self, *, migrated: bool = True) -> str:
         """Creates a database; returns its URL."""
         name = f"test_{os.getpid()}_{next(self._names)}"

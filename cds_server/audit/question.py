@@ -120,16 +120,28 @@ def is_pseudonym(value: str) -> bool:
 def page(question: Question, size: int, after: Cursor | None) -> "Select[datetime, str, str]":
     """Time, id and payload of at most `size` events, in the order of the question, after a cursor."""
     key = tuple_(Event.recorded, Event.event_id)
-    query = select(Event.recorded, Event.event_id, Event.payload).where(*question.conditions())
+    asked = question if after is None else _from(question, after)
+    query = select(Event.recorded, Event.event_id, Event.payload).where(*asked.conditions())
     if after is not None:
         last = tuple_(after.recorded, after.event_id)
         query = query.where(key < last if question.newest_first else key > last)
-        # The plain condition on the time is what the indexes and partitions are chosen by.
-        edge = Event.recorded <= after.recorded if question.newest_first else Event.recorded >= after.recorded
-        query = query.where(edge)
     if question.newest_first:
         return query.order_by(Event.recorded.desc(), Event.event_id.desc()).limit(size)
     return query.order_by(Event.recorded, Event.event_id).limit(size)
+
+
+def _from(question: Question, after: Cursor) -> Question:
+    """The question with the page's edge as its end, so that there is one: of two, PostgreSQL begins reading
+    the index at whichever it likes, and reads all that lies between."""
+    if not question.newest_first:
+        since = after.recorded if question.since is None else max(question.since, after.recorded)
+        return msgspec.structs.replace(question, since=since)
+    if after.recorded > datetime.max.replace(tzinfo=UTC) - _FILED_WITHIN:
+        return question  # after everything that is: a cursor somebody made up
+    until = after.recorded + timedelta(microseconds=1)  # the resolution of both databases
+    return msgspec.structs.replace(
+        question, until=until if question.until is None else min(question.until, until)
+    )
 
 
 def total(question: Question) -> "Select[int]":

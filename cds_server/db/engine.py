@@ -7,8 +7,9 @@ process.
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
+from cds_server.db.tls import taken_out
 from cds_server.db.urls import is_sqlite, sqlalchemy_url
 
 
@@ -21,14 +22,16 @@ def create_engine(database_url: str, *, pool_size: int = 4, timeout: float = 5.0
 
     Raises:
         DatabaseUrlInvalid: neither SQLite nor PostgreSQL.
+        ValueError, OSError: see `tls.taken_out`.
     """
-    url = sqlalchemy_url(database_url)
     if is_sqlite(database_url):
+        url = sqlalchemy_url(database_url)
         engine = create_async_engine(
             url, pool_size=pool_size, max_overflow=0, pool_timeout=timeout, connect_args={"timeout": timeout}
         )
         event.listen(engine.sync_engine, "connect", _durable_sqlite)
         return engine
+    url, tls = taken_out(sqlalchemy_url(database_url))
     milliseconds = str(max(1, int(timeout * 1000)))
     return create_async_engine(
         url,
@@ -38,6 +41,7 @@ def create_engine(database_url: str, *, pool_size: int = 4, timeout: float = 5.0
         pool_pre_ping=True,
         connect_args={
             "timeout": timeout,
+            "ssl": tls,
             "server_settings": {
                 "application_name": "cds-server",
                 "synchronous_commit": "on",
@@ -47,6 +51,13 @@ def create_engine(database_url: str, *, pool_size: int = 4, timeout: float = 5.0
             },
         },
     )
+
+
+def create_plain_engine(database_url: str) -> AsyncEngine:
+    """An engine that opens a connection for each use, without limits of time: for migrations."""
+    url, tls = taken_out(sqlalchemy_url(database_url))
+    arguments = {} if is_sqlite(database_url) else {"ssl": tls}
+    return create_async_engine(url, poolclass=NullPool, connect_args=arguments)
 
 
 def _durable_sqlite(connection: DBAPIConnection, _entry: ConnectionPoolEntry) -> None:

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, event, inspect, text
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.db import HEAD
-from cds_server.db.urls import is_sqlite, sqlalchemy_url, sqlite_path
+from cds_server.db.engine import create_plain_engine
+from cds_server.db.urls import is_sqlite, sqlite_path
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -53,7 +53,7 @@ def current(database_url: str) -> str | None:
     """The revision of the database, `None` for an empty one.  Blocks; not from a running event loop."""
 
     async def read() -> str | None:
-        engine = create_async_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+        engine = create_plain_engine(database_url)
         try:
             return await revision_of(engine)
         finally:
@@ -106,7 +106,7 @@ def _migrate(database_url: str, step: Callable[["Config"], None]) -> None:
         step(config)
 
     async def run() -> None:
-        engine = create_async_engine(sqlalchemy_url(database_url), poolclass=NullPool)
+        engine = create_plain_engine(database_url)
         if is_sqlite(database_url):
             _transactional_ddl(engine)
         try:

@@ -1,8 +1,10 @@
-"""The batch writer for PostgreSQL: asyncpg, one connection of its own, one statement per batch.
+"""The batch writer for PostgreSQL: asyncpg, one connection of its own, two ways of one transaction.
 
-The six inserts are one statement (data-modifying CTEs over `unnest`), so a batch is one transaction
-and one round trip.  `synchronous_commit` is set for the session: a server configured otherwise still
-answers only after its log is on disk.
+A small batch is one statement (the six inserts as data-modifying CTEs over `unnest`): one round trip.
+A larger one is copied (COPY), which takes more round trips and for each row a fifth less processor time.
+COPY cannot pass over what is stored already: a batch that holds such a row is rolled back and goes the
+first way.  `synchronous_commit` is set for the session: a server configured otherwise still answers only
+after its log is on disk.
 """
 
 import asyncio
@@ -11,6 +13,7 @@ from collections.abc import Sequence
 import asyncpg
 
 from cds_server.db import writer
+from cds_server.db.tls import taken_out
 from cds_server.db.urls import asyncpg_dsn
 
 _TYPES = {
@@ -29,8 +32,16 @@ _TYPES = {
 }
 
 
+_COPY_FROM = 16
+"""Events in a batch from which copying is quicker."""
+
+
+def _names(columns: str) -> list[str]:
+    return [name.strip() for name in columns.split(",")]
+
+
 def _insert(table: str, columns: str, unique: str, first: int) -> tuple[str, int]:
-    names = [name.strip() for name in columns.split(",")]
+    names = _names(columns)
     arrays = ", ".join(f"${first + i}::{_TYPES.get(name, 'text')}[]" for i, name in enumerate(names))
     # ORDER BY: identity values are given in the order of recording.
     return (
@@ -60,6 +71,8 @@ def _statement() -> str:
 
 
 _WRITE = _statement()
+_INSERTS = {table: _insert(table, columns, unique, 1)[0] for _, table, columns, unique in _TABLES}
+_COLUMNS = {table: _names(columns) for _, table, columns, _ in _TABLES}
 _WIDTHS = [len(columns.split(",")) for _, _, columns, _ in _TABLES]
 
 # SQLSTATE classes that speak of the content: 22 data, 23 constraint, 54 program limit (index entry too long).
@@ -72,11 +85,30 @@ def _says_content(error: Exception) -> bool:
     return isinstance(error, asyncpg.PostgresError) and (error.sqlstate or "")[:2] in _CONTENT_CLASSES
 
 
+def _arguments(rows: writer.Rows) -> list[Sequence[object]]:
+    found: list[Sequence[object]] = []
+    tables = (rows.events, rows.cards, rows.feedback, rows.suggestions, rows.keys, rows.sealed)
+    for table, width in zip(tables, _WIDTHS, strict=True):
+        found.extend(zip(*table, strict=True) if table else [()] * width)
+    return found
+
+
+async def _copy(connection: asyncpg.Connection, table: str, rows: list[tuple[object, ...]]) -> None:
+    if rows:
+        await connection.copy_records_to_table(table, columns=_COLUMNS[table], records=rows)
+
+
+async def _insert_all(connection: asyncpg.Connection, table: str, rows: list[tuple[object, ...]]) -> None:
+    if rows:
+        await connection.execute(_INSERTS[table], *zip(*rows, strict=True))
+
+
 class PostgresqlWriter:
     """See `writer.Writer`."""
 
     def __init__(self, database_url: str, *, timeout: float) -> None:
-        self._dsn = asyncpg_dsn(database_url)
+        plain, self._tls = taken_out(database_url)
+        self._dsn = asyncpg_dsn(plain)
         self._timeout = timeout
         self._connection: asyncpg.Connection | None = None
         self._write: asyncpg.prepared_stmt.PreparedStatement | None = None
@@ -88,6 +120,7 @@ class PostgresqlWriter:
         try:
             connection = self._connection = await asyncpg.connect(
                 self._dsn,
+                ssl=self._tls,
                 timeout=self._timeout,
                 command_timeout=self._timeout,
                 server_settings={
@@ -110,15 +143,10 @@ class PostgresqlWriter:
         if self._write is None:
             raise writer.DatabaseAway("PostgreSQL: not connected")
         rows = writer.rows(batch, text_times=False)
-        arguments: list[Sequence[object]] = []
-        for table, width in zip(
-            (rows.events, rows.cards, rows.feedback, rows.suggestions, rows.keys, rows.sealed),
-            _WIDTHS,
-            strict=True,
-        ):
-            arguments.extend(zip(*table, strict=True) if table else [()] * width)
         try:
-            return int(await self._write.fetchval(*arguments))
+            if len(rows.events) >= _COPY_FROM and await self._copied(rows):
+                return len(rows.events)
+            return int(await self._write.fetchval(*_arguments(rows)))
         except Exception as error:
             # Broad on purpose: a connection that dies in mid-protocol also raises asyncpg's internal errors.
             if _says_content(error):
@@ -126,6 +154,27 @@ class PostgresqlWriter:
             # After a timeout the outcome is open and the connection in an unknown state.
             self._drop()
             raise writer.DatabaseAway(f"PostgreSQL: {type(error).__name__}") from error
+
+    async def _copied(self, rows: writer.Rows) -> bool:
+        """Commits the batch by COPY; `False` when its content stands against that: nothing is stored then."""
+        connection = self._connection
+        assert connection is not None  # noqa: S101 there is a prepared statement, so there is a connection
+        try:
+            async with asyncio.timeout(self._timeout), connection.transaction():
+                await _copy(connection, "events", rows.events)
+                await _copy(connection, "shown_cards", rows.cards)
+                await _copy(connection, "stored_decisions", rows.sealed)
+                # A data key comes with every call until it is known to be stored: it may well be there.
+                await _insert_all(connection, "patient_keys", rows.keys)
+                await _insert_all(connection, "feedback", rows.feedback)
+                await _insert_all(connection, "feedback_suggestions", rows.suggestions)
+        except (TypeError, ValueError, OverflowError):
+            return False  # a value its column does not take; the other way says so in one form
+        except asyncpg.PostgresError as error:
+            if not _says_content(error):
+                raise
+            return False
+        return True
 
     async def stored(self, record_ids: Sequence[str]) -> list[writer.Stored]:
         """See `writer.Writer.stored`."""

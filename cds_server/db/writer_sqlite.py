@@ -17,7 +17,10 @@ from cds_server.db.urls import sqlite_path
 
 def _insert(table: str, columns: str) -> str:
     marks = ", ".join("?" * len(columns.split(",")))
-    return f"INSERT INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608 constants above
+    # OR FAIL: by default (OR ABORT) SQLite copies each page a row touches, because of the triggers, to be
+    # able to undo that row alone: a quarter of the time.  A row that fails has changed nothing yet, and the
+    # whole transaction is rolled back then.
+    return f"INSERT OR FAIL INTO {table} ({columns}) VALUES ({marks}) ON CONFLICT DO NOTHING"  # noqa: S608
 
 
 _EVENTS = _insert("events", writer.EVENT_COLUMNS)
