@@ -125,8 +125,24 @@ ODD = st.one_of(
 SEARCHES = st.lists(
     st.tuples(
         st.sampled_from(
-            ["date", "patient", "agent", "entity", "type", "subtype", "action", "outcome", "_id", "_count"]
-            + ["_sort", "_summary", "_total", "_format", "_after", "unknown"]
+            [
+                "date",
+                "patient",
+                "agent",
+                "entity",
+                "type",
+                "subtype",
+                "action",
+                "outcome",
+                "_id",
+                "_count",
+                "_sort",
+                "_summary",
+                "_total",
+                "_format",
+                "_after",
+                "unknown",
+            ]
         ),
         ODD,
     ),
@@ -215,8 +231,13 @@ def test_no_question_for_aggregates_makes_the_server_fail(
 @bounded
 @given(
     st.sampled_from(
-        ["/fhir/$assess", "/cds-services/diagnostic-assessment", "/cds-services/order-review"]
-        + ["/cds-services/diagnostic-assessment/feedback", "/api/v1/predict"]
+        [
+            "/fhir/$assess",
+            "/cds-services/diagnostic-assessment",
+            "/cds-services/order-review",
+            "/cds-services/diagnostic-assessment/feedback",
+            "/api/v1/predict",
+        ]
     ),
     JSON_VALUES,
     st.sampled_from(
