@@ -73,7 +73,7 @@ def host_name(scope: Scope) -> str | None:
     found = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
     if len(found) != 1:
         return None if not found else ""
-    name = found[0].strip().lower()
+    name: str = found[0].strip().lower()
     if name.startswith("["):
         return name[1:].partition("]")[0]
     return name.partition(":")[0].removesuffix(".")

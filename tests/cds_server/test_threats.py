@@ -1,12 +1,15 @@
 """Attacks that no other file tries: what was found or doubted while docs/security.md was written."""
 
+import asyncio
 import base64
 import csv
 import io
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from auth_helpers import Ehr, clients_file, protected, published
@@ -19,6 +22,11 @@ from cds_server.audit import Access, new_id
 from cds_server.audit.reader import AuditReader
 from cds_server.clock import utc_now
 from cds_server.db.engine import create_engine
+from cds_server.db.urls import asyncpg_dsn
+from cds_server.decisions.archive import BundleArchive
+from cds_server.decisions.destruction import Destruction
+from cds_server.deployment.source import BundleSource
+from cds_server.settings import Settings
 
 __all__ = ["begin", "provider"]
 Start = Callable[..., Running]
@@ -149,3 +157,46 @@ def test_a_forged_hop_does_not_get_past_the_list_of_networks(start_server: Start
     for hops, status in (("10.0.0.1, 203.0.113.9", 403), ("203.0.113.9, 10.0.0.1", 200)):
         answer: httpx.Response = behind.client.get("/cds-services", headers={"X-Forwarded-For": hops})
         assert answer.status_code == status
+
+
+async def test_a_key_that_is_being_stored_does_not_survive_its_patients_erasure(postgresql_url: str) -> None:
+    """The key's transaction is open while the erasure begins: neither sees the other's rows."""
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+    storing = await asyncpg.connect(asyncpg_dsn(postgresql_url))
+    engine = create_engine(postgresql_url)
+    try:
+        transaction = storing.transaction()
+        await transaction.start()
+        await storing.execute(
+            "INSERT INTO patient_keys (key_id, created, subject, wrapped, master) VALUES ($1, $2, $3, $4, 1)",
+            "k",
+            made,
+            "p1-someone",
+            "w",
+        )
+        erasing = asyncio.create_task(Destruction(engine).erase(["p1-someone"], utc_now()))
+        while not erasing.done() and not await storing.fetchval(  # noqa: ASYNC110 what is waited for is in the database
+            "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'patient_keys'::regclass"
+        ):
+            await asyncio.sleep(0.01)
+        await transaction.commit()
+        await erasing
+        assert await storing.fetchval("SELECT count(*) FROM patient_keys") == 0
+    finally:
+        await storing.close()
+        await engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "identity", ["../outside", "/etc/passwd", "..", "a/b", "a\x00b", "", ".hidden", "a\nb"]
+)
+def test_no_id_of_a_bundle_leads_out_of_the_archive(tmp_path: Path, identity: str) -> None:
+    archive = tmp_path / "archive"
+    archive.mkdir()
+    settings = Settings(var_dir=tmp_path)
+    (tmp_path / "outside.zip").write_bytes(b"not looked at")
+    kept = BundleArchive(archive, BundleSource.of(settings))
+    before = sorted(tmp_path.rglob("*"))
+    kept.keep(identity)
+    assert kept.find(identity) is None
+    assert sorted(tmp_path.rglob("*")) == before
