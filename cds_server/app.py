@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cds_server.aggregates import endpoints as aggregates
 from cds_server.api import endpoints as simple_form
+from cds_server.api.description import describe
 from cds_server.api.page import documentation_route
 from cds_server.audit import AuditTrail
 from cds_server.audit.asking import Asking
@@ -158,7 +159,7 @@ def create_app(
         *aggregates.routes(house),
     ]
     app.include_router(simple_form.router(house))
-    app.router.routes.append(documentation_route(app.openapi()))
+    app.router.routes.append(documentation_route(describe(app)))
     app.add_exception_handler(HTTPException, _to_the_boundary)
     limit: dict[str, Any] = {
         "max_bytes": settings.max_body_bytes,

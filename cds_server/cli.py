@@ -98,15 +98,17 @@ def serve() -> None:
     """Start the server; everything about it is set by the environment or a TOML file, listed below."""
     from cds_server.auth.clients import ClientsFileInvalid  # noqa: PLC0415 - the client commands need no server
     from cds_server.auth.users_roles import RolesInvalid  # noqa: PLC0415
+    from cds_server.db.urls import DatabaseUrlInvalid  # noqa: PLC0415
     from cds_server.deployment.source import ModelRefused  # noqa: PLC0415
     from cds_server.desk_deployment import refused_at_start  # noqa: PLC0415
+    from cds_server.privacy import KeyMaterialInvalid  # noqa: PLC0415
     from cds_server.serve import run  # noqa: PLC0415
     from cds_server.smart.ehrs import EhrsInvalid  # noqa: PLC0415
 
     settings = read_settings()
     try:
         run(settings)
-    except (ClientsFileInvalid, EhrsInvalid, RolesInvalid) as fault:
+    except (ClientsFileInvalid, EhrsInvalid, RolesInvalid, KeyMaterialInvalid, DatabaseUrlInvalid) as fault:
         _fail(str(fault))
     except ModelRefused as refused:
         asyncio.run(refused_at_start(settings, refused.fault))

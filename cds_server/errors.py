@@ -105,6 +105,13 @@ class NotPermitted(Refused):
         super().__init__("not permitted for this caller")
 
 
+class Misdirected(Refused):
+    """Sent to a name that is not this server's (RFC 9110, 15.5.20)."""
+
+    def __init__(self) -> None:
+        super().__init__("call this server by its own name: localhost, or that of CDS_PUBLIC_BASE_URL")
+
+
 class TooManyRequests(Refused):
     """The caller has used up its rate; `seconds` until it is worth trying again."""
 
@@ -130,6 +137,7 @@ _STATUS: Mapping[type[Refused], tuple[int, str]] = {
     Unavailable: (503, "transient"),
     Unauthenticated: (401, "login"),
     NotPermitted: (403, "forbidden"),
+    Misdirected: (421, "forbidden"),
     TooManyRequests: (429, "throttled"),
 }
 _encode = msgspec.json.Encoder().encode

@@ -106,19 +106,31 @@ class Endpoint:
 
 
 def check_content_type(scope: Scope, types: frozenset[str] = JSON_TYPES) -> None:
-    """Raises `ContentTypeWrong` unless the body is declared as one of `types` in UTF-8, or not declared."""
+    """Raises `ContentTypeWrong` unless the body is declared as one of `types` in UTF-8, or not declared.
+
+    A browser must declare it: a page of another site can make it send a body without a type, and only a
+    declared JSON type makes the browser ask first whether that page may (Fetch standard, CORS-preflight).
+    """
+    by_browser = declared = False
     for name, value in scope["headers"]:
+        by_browser |= name == b"origin"
         if name == b"content-type":
+            declared = True
             media_type, _, parameters = value.decode("latin-1").lower().partition(";")
             if media_type.strip() not in types:
-                wanted = "application/json or application/fhir+json" if types is JSON_TYPES else min(types)
-                raise ContentTypeWrong(f"send {wanted}")
+                raise ContentTypeWrong(f"send {_wanted(types)}")
             for parameter in parameters.split(";"):
                 key, _, charset = parameter.strip().partition("=")
                 if key == "charset" and charset.strip('"') not in ("utf-8", "utf8", "us-ascii"):
                     raise ContentTypeWrong("send the body in UTF-8")
         elif name == b"content-encoding" and value.lower() != b"identity":
             raise ContentTypeWrong("send the body without a content encoding")
+    if by_browser and not declared:
+        raise ContentTypeWrong(f"a browser must declare the body's type: {_wanted(types)}")
+
+
+def _wanted(types: frozenset[str]) -> str:
+    return "application/json or application/fhir+json" if types is JSON_TYPES else min(types)
 
 
 async def read_body(receive: Receive) -> bytes:

@@ -196,8 +196,9 @@ def _given(name: str, setting: str) -> KeyRing:
         number, colon, body = item.rpartition(":")
         try:
             keys[int(number) if colon else 1] = base64.b64decode(body, validate=True)
-        except ValueError as error:
-            raise KeyMaterialInvalid(f"{name}: expected NUMBER:BASE64") from error
+        except ValueError:
+            # Not chained: int() quotes what it was given, and a traceback shows the cause.
+            raise KeyMaterialInvalid(f"{name}: expected NUMBER:BASE64") from None
     try:
         return KeyRing(keys)
     except KeyMaterialInvalid as error:

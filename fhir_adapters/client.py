@@ -19,6 +19,7 @@ from typing import Self
 import httpx
 
 from fhir_adapters.reading import Access, FetchFailed, FhirLimits, FhirReader, Query
+from fhir_adapters.unpacking import ACCEPTED, Unpacking, UnpackingFailed
 
 __all__ = ["Access", "FhirClient", "FhirLimits", "Query"]
 
@@ -49,7 +50,7 @@ class FhirClient(FhirReader):
             cookies=refuse_all,
             timeout=httpx.Timeout(limits.budget, connect=min(limits.budget, 5.0)),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=16, keepalive_expiry=15),
-            headers={"User-Agent": "cds-server"},
+            headers={"User-Agent": "cds-server", "Accept-Encoding": ACCEPTED},
         )
 
     async def __aenter__(self) -> Self:
@@ -114,13 +115,13 @@ class FhirClient(FhirReader):
             media_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if media_type not in _JSON_TYPES:
                 raise FetchFailed("not-json")
-            body = bytearray()
-            # Decoded bytes are counted, so a small compressed answer cannot unfold into a large one.
-            async for chunk in response.aiter_bytes(65_536):
-                body += chunk
-                if len(body) > self._limits.response_bytes:
-                    raise FetchFailed("too-large")
-            return bytes(body)
+            try:
+                body = Unpacking(response.headers.get("content-encoding", ""), self._limits.response_bytes)
+                async for piece in response.aiter_raw(65_536):
+                    body.add(piece)
+                return body.whole()
+            except UnpackingFailed as fault:
+                raise FetchFailed("too-large" if str(fault) == "too-large" else "http-error") from None
 
 
 def _retry_after(value: str | None) -> float | None:

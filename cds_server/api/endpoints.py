@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from cds_server.api.answer import simple_answer
 from cds_server.api.bundle import bundle_of
+from cds_server.api.description import reference
 from cds_server.api.schemas import PredictRequest, PredictResponse
 from cds_server.errors import RequestMalformed
 from cds_server.fhir_api.assessing import Encode, assess_bundle
@@ -21,8 +22,6 @@ from fhir_adapters.chart import PatientChart
 from hooks.texts import texts_for
 from models.assessment import Assessment
 
-_REFUSED = "FHIR OperationOutcome that names the field."
-
 
 def router(house: House) -> APIRouter:
     """The route of this slice, with its documentation."""
@@ -31,17 +30,11 @@ def router(house: House) -> APIRouter:
     @api.post(
         "/predict",
         summary="Assess a patient described in a few words",
-        responses={
-            200: {"model": PredictResponse},
-            400: {"description": _REFUSED},
-            422: {"description": _REFUSED},
-        },
+        responses={200: {"model": PredictResponse}},
         openapi_extra={
             "requestBody": {
                 "required": True,
-                "content": {
-                    "application/json": {"schema": PredictRequest.model_json_schema(mode="validation")}
-                },
+                "content": {"application/json": {"schema": reference(PredictRequest)}},
             }
         },
     )

@@ -44,12 +44,12 @@ def _page(description: dict[str, Any]) -> str:
     for path, methods in description["paths"].items():
         for method, operation in methods.items():
             paths.append((method.upper(), path, operation.get("summary", "")))
-            schema = _body_schema(operation)
-            if schema:
-                forms.append(_form(f"{method.upper()} {path}", schema, schema.get("$defs", {})))
-            answer = _answer_name(operation)
+            types = description["components"]["schemas"]
+            body, answer = _body_name(operation), _answer_name(operation)
+            if body:
+                forms.append(_form(f"{method.upper()} {path}", types[body], _named_in(body, types)))
             if answer:
-                forms.append(_answer(answer, description["components"]["schemas"]))
+                forms.append(_form("The answer", types[answer], _named_in(answer, types), level=3))
     rows = "".join(
         f"<tr><td>{escape(method)}</td><td><code>{escape(path)}</code></td><td>{escape(summary)}</td></tr>\n"
         for method, path, summary in paths
@@ -64,10 +64,9 @@ def _page(description: dict[str, Any]) -> str:
     )
 
 
-def _body_schema(operation: dict[str, Any]) -> dict[str, Any]:
-    content = operation.get("requestBody", {}).get("content", {})
-    schema: dict[str, Any] = content.get("application/json", {}).get("schema", {})
-    return schema
+def _body_name(operation: dict[str, Any]) -> str:
+    """The type of a call's body, empty without one."""
+    return _type_of(operation.get("requestBody", {}))
 
 
 def _form(title: str, schema: dict[str, Any], types: dict[str, Any], level: int = 2) -> str:
@@ -81,13 +80,16 @@ def _form(title: str, schema: dict[str, Any], types: dict[str, Any], level: int 
 
 def _answer_name(operation: dict[str, Any]) -> str:
     """The type of the answer to a call, empty for one that is not described."""
-    content = operation.get("responses", {}).get("200", {}).get("content", {})
-    reference: str = content.get("application/json", {}).get("schema", {}).get("$ref", "")
-    return reference.rpartition("/")[2]
+    return _type_of(operation.get("responses", {}).get("200", {}))
 
 
-def _answer(name: str, types: dict[str, Any]) -> str:
-    """The members of an answer, then those of the types it names, in the order they are named."""
+def _type_of(described: dict[str, Any]) -> str:
+    schema = described.get("content", {}).get("application/json", {}).get("schema", {})
+    return str(schema.get("$ref", "")).rpartition("/")[2]
+
+
+def _named_in(name: str, types: dict[str, Any]) -> dict[str, Any]:
+    """The types that a type names, in the order they are named."""
     named: dict[str, Any] = {}
 
     def follow(value: Any) -> None:
@@ -103,7 +105,7 @@ def _answer(name: str, types: dict[str, Any]) -> str:
                 follow(member)
 
     follow(types[name].get("properties", {}))
-    return _form("The answer", types[name], named, level=3)
+    return named
 
 
 def _members(schema: dict[str, Any]) -> str:

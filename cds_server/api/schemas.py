@@ -6,9 +6,13 @@ any FHIR record (`cds_server.api.bundle`).
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, WithJsonSchema, model_validator
 
-Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Name = Annotated[
+    str,
+    StringConstraints(strip_whitespace=True, min_length=1, max_length=200),
+    WithJsonSchema({"type": "string", "minLength": 1, "maxLength": 200, "pattern": r"\S"}),
+]
 Code = Annotated[str, StringConstraints(pattern=r"^(HP:\d{7}|\d{6,18}|[A-Z]\d[0-9A-Z](\.[0-9A-Z]{1,4})?)$")]
 Severity = Literal["no-disease", "mild-discomfort", "mild-disease", "acute-disease", "chronic-disease"]
 
@@ -17,7 +21,20 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False, frozen=True)
 
 
-class Symptom(_Strict):
+class _Named(_Strict):
+    """Something that must have a name or a code; the description says so too."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": [member], "properties": {member: {"type": "string"}}}
+                for member in ("name", "code")
+            ]
+        }
+    )
+
+
+class Symptom(_Named):
     """A sign or symptom, by name or by code."""
 
     name: Name | None = Field(None, description="In English or Spanish, e.g. 'chest pain'.")
@@ -38,7 +55,7 @@ class Symptom(_Strict):
         return self
 
 
-class HistoryItem(_Strict):
+class HistoryItem(_Named):
     """A disease or condition the patient has or had."""
 
     name: Name | None = Field(None, description="In English or Spanish, e.g. 'type 2 diabetes'.")

@@ -7,6 +7,7 @@ stays the same page however much is recorded meanwhile.
 
 import base64
 import binascii
+import re
 from datetime import UTC, datetime, timedelta
 
 import msgspec
@@ -18,6 +19,9 @@ from cds_server.db.writer import UNFILED
 
 _FREQUENT = "hook-call"
 _FILED_WITHIN = timedelta(days=1)  # cds_server.db.writer.filed
+
+EVENT_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
+"""What an event's id may be (FHIR R4, `id`); PostgreSQL fails at a text with NUL in it."""
 
 
 class CursorInvalid(ValueError):
@@ -42,10 +46,12 @@ class Cursor(msgspec.Struct, frozen=True):
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True).decode()
             moment, _, event_id = data.partition(" ")
             recorded = datetime.fromisoformat(moment)
-        except (ValueError, binascii.Error):
+            if recorded.tzinfo is None or not EVENT_ID.match(event_id):
+                raise CursorInvalid("not a cursor of this server")
+            recorded = recorded.astimezone(UTC)
+        except (ValueError, OverflowError, binascii.Error):
+            # The last of the first year in a zone ahead of UTC is a time that no UTC clock shows.
             raise CursorInvalid("not a cursor of this server") from None
-        if recorded.tzinfo is None or not event_id:
-            raise CursorInvalid("not a cursor of this server")
         return cls(recorded, event_id)
 
 

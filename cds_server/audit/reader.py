@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit.events import Record, decode
-from cds_server.audit.question import Cursor, Question, page, total
+from cds_server.audit.question import EVENT_ID, Cursor, Question, page, total
 from cds_server.db.models import CheckpointRow, Event
 
 _STREAM_PAGE = 500
@@ -62,6 +62,8 @@ class AuditReader:
 
     async def one(self, event_id: str) -> Record | None:
         """The event of that id."""
+        if not EVENT_ID.match(event_id):
+            return None
         found = await self.page(Question(ids=(event_id,)), 1)
         return found.records[0] if found.records else None
 

@@ -66,6 +66,20 @@ def caller_address(scope: Scope, trusted_proxies: Networks) -> Address | None:
     return address
 
 
+def host_name(scope: Scope) -> str | None:
+    """The name a request was sent to: its Host header without the port, in lower case.
+
+    `None` without that header, which every browser sends; an empty text when it comes twice or is none.
+    """
+    found = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    if len(found) != 1:
+        return None if not found else ""
+    name: str = found[0].strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0].removesuffix(".")
+
+
 def _forwarded(headers: Sequence[tuple[bytes, bytes]]) -> list[str]:
     lines = [value.decode("latin-1") for name, value in headers if name == b"x-forwarded-for"]
     return [hop.strip() for hop in ",".join(lines).split(",")] if lines else []

@@ -3,13 +3,15 @@
 The one list of authenticators is here, in the order in which they are asked.
 """
 
+from functools import partial
 from typing import Any
+from urllib.parse import urlsplit
 
 import structlog
 
 from cds_server.audit import Access, new_id
 from cds_server.audit.access import caller_of
-from cds_server.auth.addresses import parse_networks
+from cds_server.auth.addresses import is_loopback, parse_networks
 from cds_server.auth.authenticator import Authenticator
 from cds_server.auth.client_tokens import ClientTokens
 from cds_server.auth.gate import ANONYMOUS_CLINICAL, GateRules, OnRefused, RefusedCaller
@@ -54,6 +56,7 @@ def gate_options(house: House) -> dict[str, Any]:
             allowed=parse_networks(settings.ip_allowlist),
             trusted_proxies=parse_networks(settings.trusted_proxies),
             metrics_from=parse_networks(settings.metrics_from),
+            hosts=partial(_own_name, settings.base_url) if settings.on_loopback else None,
             rate_of=lambda principal: _rate(house, principal),
         ),
         "authenticators": authenticators(house),
@@ -103,6 +106,11 @@ def _anonymous(house: House) -> Principal | None:
     if settings.authentication == "required":
         return None
     return ANONYMOUS if settings.on_loopback else ANONYMOUS_CLINICAL
+
+
+def _own_name(base_url: str, host: str) -> bool:
+    """Whether a host name is this machine's, or the one callers address the server by."""
+    return is_loopback(host) or host == urlsplit(base_url).hostname
 
 
 def _rate(house: House, principal: Principal) -> int | None:

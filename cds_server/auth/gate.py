@@ -11,12 +11,19 @@ from dataclasses import dataclass, replace
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from cds_server.auth.addresses import Address, Networks, caller_address, holds
+from cds_server.auth.addresses import Address, Networks, caller_address, holds, host_name
 from cds_server.auth.authenticator import Authenticator
 from cds_server.auth.permissions import ANYONE, METRICS_PATH, Permission, Table, may
 from cds_server.auth.principal import ANONYMOUS, Principal, Role
 from cds_server.auth.rates import Rates
-from cds_server.errors import MethodWrong, NotPermitted, PathUnknown, TooManyRequests, Unauthenticated
+from cds_server.errors import (
+    MethodWrong,
+    Misdirected,
+    NotPermitted,
+    PathUnknown,
+    TooManyRequests,
+    Unauthenticated,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -30,7 +37,7 @@ ANONYMOUS_CLINICAL = replace(ANONYMOUS, roles=frozenset({Role.CDS_CLIENT, Role.C
 class RefusedCaller:
     """A caller that was turned away.
 
-    `category` is one word of ours (``expired``, ``missing``, ``address``, ``role``, ``rate``,
+    `category` is one word of ours (``expired``, ``missing``, ``address``, ``host``, ``role``, ``rate``,
     ``session-token``); `status` that of the answer; `path` the row's, not the request's; `network` the
     address the call came from; `principal` who it was, where that is proven.
     """
@@ -57,6 +64,9 @@ class GateRules:
         allowed: networks calls may come from; empty for all.
         trusted_proxies: whose ``X-Forwarded-For`` is believed.
         metrics_from: networks that may read the metrics without credentials.
+        hosts: by which names a caller without credentials must address this server; `None` for any.  Where
+            everybody on this machine may do everything, a page whose own name was made to point here (DNS
+            rebinding) could otherwise read all of it through the browser of somebody who visits it.
         rate_of: calls a minute of a caller, `None` for no limit.
     """
 
@@ -65,6 +75,7 @@ class GateRules:
     allowed: Networks
     trusted_proxies: Networks
     metrics_from: Networks
+    hosts: Callable[[str], bool] | None
     rate_of: Callable[[Principal], int | None]
 
 
@@ -106,6 +117,9 @@ class Gate:
             # A session's cookie without the session's token: another site may have made the browser call.
             await self._refuse(scope, permission, None, "session-token", 403)
             raise
+        except Misdirected:
+            await self._refuse(scope, permission, None, "host", 421)
+            raise
         rate = self._rules.rate_of(principal)
         if rate is not None and (seconds := self._rates.take(_name(principal), rate)):
             await self._refuse(scope, permission, principal, "rate", 429)
@@ -127,7 +141,10 @@ class Gate:
         return row
 
     async def _caller(self, scope: Scope, permission: Permission, address: Address | None) -> Principal:
-        """Who calls; `NOBODY` where it does not matter.  Raises: Unauthenticated."""
+        """Who calls; `NOBODY` where it does not matter.
+
+        Raises: Unauthenticated, NotPermitted (a cookie without its page's token), Misdirected.
+        """
         if permission.roles is ANYONE:
             return NOBODY
         rules = self._rules
@@ -141,6 +158,8 @@ class Gate:
             raise Unauthenticated("unrecognised")
         if rules.anonymous is None:
             raise Unauthenticated("missing")
+        if rules.hosts is not None and (host := host_name(scope)) is not None and not rules.hosts(host):
+            raise Misdirected
         return rules.anonymous
 
     async def _refuse(

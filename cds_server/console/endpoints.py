@@ -151,8 +151,12 @@ async def csv_lines(pages: AsyncIterator[Page]) -> AsyncIterator[bytes]:
         yield out.getvalue().encode()
 
 
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")
+"""What a spreadsheet takes for the beginning of a formula, or skips before it (OWASP, CSV Injection)."""
+
+
 def _harmless(cell: str) -> str:
-    return f"'{cell}" if cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    return f"'{cell}" if cell[:1] in _FORMULA else cell
 
 
 def _fields(call: Call) -> dict[str, str]:

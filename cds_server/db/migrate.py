@@ -142,6 +142,8 @@ def _alone(database_url: str) -> Iterator[None]:
     descriptor = os.open(path.with_name(path.name + ".migrate"), os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
+        # For the owner only from its first moment on; SQLite gives the files beside it the same mode.
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
         yield
     finally:
         os.close(descriptor)

@@ -104,6 +104,7 @@ class Destruction:
         for part in _parts(subjects):  # all keys first: from then on nothing can be read
             async with self._engine.begin() as connection:
                 await self._overwriting(connection)
+                await self._no_key_meanwhile(connection)
                 until = up_to or await self._newest(connection, part, now)
                 ordered.append((part, until))
                 await connection.execute(
@@ -205,6 +206,15 @@ class Destruction:
     async def _overwriting(self, connection: AsyncConnection) -> None:
         if connection.dialect.name == "sqlite":
             await connection.execute(text("PRAGMA secure_delete = ON"))
+
+    @staticmethod
+    async def _no_key_meanwhile(connection: AsyncConnection) -> None:
+        """Until this transaction ends: a key being stored now would neither see the order nor be seen by it.
+
+        Waits for the transactions that are storing keys; SQLite has one writer at a time anyway.
+        """
+        if connection.dialect.name == "postgresql":
+            await connection.execute(text("LOCK TABLE patient_keys IN SHARE ROW EXCLUSIVE MODE"))
 
     @staticmethod
     async def _newest(connection: AsyncConnection, subjects: Sequence[str], now: datetime) -> datetime:

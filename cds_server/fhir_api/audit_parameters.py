@@ -15,7 +15,7 @@ import msgspec
 
 from cds_server.audit.activities import ACTIVITIES, Activity, Code
 from cds_server.audit.fhir import CLIENT
-from cds_server.audit.question import OUTCOMES, Cursor, CursorInvalid, Question, is_pseudonym
+from cds_server.audit.question import EVENT_ID, OUTCOMES, Cursor, CursorInvalid, Question, is_pseudonym
 from cds_server.errors import RequestMalformed
 from cds_server.privacy import Pseudonymiser
 
@@ -29,7 +29,6 @@ _DATE = re.compile(
     r"(\d{4})(?:-(\d\d)(?:-(\d\d)(?:T(\d\d):(\d\d)(?::(\d\d)(?:\.(\d{1,6})\d*)?)?(Z|[+ -]\d\d:\d\d)?)?)?)?\Z"
 )
 _PERSON = re.compile(r"/(Practitioner|PractitionerRole|Patient|RelatedPerson|Person)/")
-_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}\Z")
 
 SEARCHED = {
     "date": ("date", "When it was recorded; eq, ge, gt, le, lt; two make a range."),
@@ -146,7 +145,7 @@ class _Reader:
 
     def _identifiers(self, name: str, value: str) -> None:
         items = _items(name, value)
-        if not all(_ID.match(item) for item in items):
+        if not all(EVENT_ID.match(item) for item in items):
             raise _wrong(name, "an id has 1 to 64 letters, digits, dots and dashes")
         self._any_of("ids", name, items, items)
 

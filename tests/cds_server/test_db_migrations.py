@@ -1,6 +1,7 @@
 """One schema history for both databases, and tables that only ever grow."""
 
 import asyncio
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -179,3 +180,14 @@ def test_one_address_serves_both_drivers(url: str, dsn: str) -> None:
 def test_sqlite_addresses_name_files() -> None:
     assert sqlite_path("sqlite+aiosqlite:///var/cds.db") == Path("var/cds.db")
     assert sqlite_path("sqlite+aiosqlite:////srv/a%20b/cds.db?x=1") == Path("/srv/a b/cds.db")
+
+
+def test_a_sqlite_database_is_for_its_owner_only(tmp_path: Path) -> None:
+    former = os.umask(0o022)
+    try:
+        migrate.upgrade(f"sqlite+aiosqlite:///{tmp_path / 'cds.db'}")
+    finally:
+        os.umask(former)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.glob("cds.db*")} == dict.fromkeys(
+        (path.name for path in tmp_path.glob("cds.db*")), 0o600
+    )

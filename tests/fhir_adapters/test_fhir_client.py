@@ -1,7 +1,10 @@
 """Reading from a FHIR server: what is gathered, what a difficult server costs, where the token may go."""
 
+import gzip
 import logging
 import time
+import tracemalloc
+import zlib
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -213,6 +216,56 @@ async def test_a_body_without_end_is_cut_off(client: FhirClient, ehr: Standin) -
     ehr.on("Condition", endless())
     assert issues(await client.fetch(access(ehr), [CONDITIONS])) == [
         ("fetch-failed", "Condition", "too-large")
+    ]
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_compressed_answer_is_read(client: FhirClient, ehr: Standin, coding: str) -> None:
+    async def page(request: Request) -> Response:
+        assert "br" not in request.headers["accept-encoding"]
+        body = bytes(bundle([condition("c")]).body)
+        packed = gzip.compress(body) if coding == "gzip" else zlib.compress(body)
+        return Response(packed, media_type="application/fhir+json", headers={"Content-Encoding": coding})
+
+    ehr.on("Condition", page)
+    found = await client.fetch(access(ehr), [CONDITIONS])
+    assert issues(found) == []
+
+
+@pytest.mark.parametrize("coding", ["gzip", "deflate"])
+async def test_a_small_answer_does_not_unfold_into_a_large_one(
+    client: FhirClient, ehr: Standin, coding: str
+) -> None:
+    """Not even for a moment: the memory that is taken stays near the limit."""
+    bomb = zlib.compressobj(9, wbits=zlib.MAX_WBITS | 16 if coding == "gzip" else zlib.MAX_WBITS)
+    packed = b"".join(bomb.compress(b" " * 1_000_000) for _ in range(60)) + bomb.flush()
+
+    async def page(_: Request) -> Response:
+        return Response(packed, media_type="application/fhir+json", headers={"Content-Encoding": coding})
+
+    ehr.on("Condition", page)
+    tracemalloc.start()
+    try:
+        found = await client.fetch(access(ehr), [CONDITIONS])
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert issues(found) == [("fetch-failed", "Condition", "too-large")]
+    assert most < 20_000_000
+
+
+@pytest.mark.parametrize(
+    ("coding", "data"), [("br", b"x"), ("gzip, gzip", b"x"), ("gzip", b"no"), ("gzip", b"")]
+)
+async def test_what_does_not_unpack_is_no_answer(
+    client: FhirClient, ehr: Standin, coding: str, data: bytes
+) -> None:
+    async def page(_: Request) -> Response:
+        return Response(data, media_type="application/fhir+json", headers={"Content-Encoding": coding})
+
+    ehr.on("Condition", page)
+    assert issues(await client.fetch(access(ehr), [CONDITIONS])) == [
+        ("fetch-failed", "Condition", "http-error")
     ]
 
 
