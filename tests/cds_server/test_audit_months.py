@@ -309,3 +309,35 @@ async def test_months_in_which_nothing_can_be_are_not_looked_at(filled: str) -> 
     plan = await plan_of(filled, page(question, 50, None))
     tables = {node["Relation Name"] for node in nodes(plan) if "Relation Name" in node}
     assert tables == {"events_2026_11", "events_unfiled"}
+
+
+async def test_a_large_batch_that_holds_what_is_stored_already_stores_the_rest(
+    database_url: str, tmp_path: Path
+) -> None:
+    """Large batches are copied on PostgreSQL; COPY knows no ON CONFLICT."""
+    now = datetime.now(UTC)
+    events = [at(now) for _ in range(60)]
+    async with trail(database_url, tmp_path / "spool") as audit:
+        await audit.record_all(events[:40])
+        await audit.record_all(events[20:])
+        state = audit.state()
+        assert state.database_up
+        assert state.spooled == 0
+    assert sorted(await stored_ids(database_url)) == sorted(event.event_id for event in events)
+    # Twenty places of the second batch are kept by placeholders, none is missing.
+    [(held,)] = await rows(database_url, "SELECT count(*) FROM events WHERE action = 'withheld'")
+    assert held == 20
+    assert await rows(database_url, "SELECT count(DISTINCT place) FROM events") == [(80,)]
+
+
+async def test_a_large_batch_with_one_record_that_cannot_be_stored_keeps_the_others(
+    database_url: str, tmp_path: Path
+) -> None:
+    events = [at(datetime.now(UTC)) for _ in range(40)]
+    events[17] = decision(new_id(), status=2**80)
+    async with trail(database_url, tmp_path / "spool") as audit:
+        await audit.record_all(events)
+        assert audit.state().refused == 1
+        assert audit.state().database_up
+    kept = [event.event_id for n, event in enumerate(events) if n != 17]
+    assert sorted(await stored_ids(database_url)) == sorted(kept)
