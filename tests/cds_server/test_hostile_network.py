@@ -25,7 +25,8 @@ def opened(running: Running, head: str, body: bytes = b"") -> socket.socket:
 
 
 def large_head(length: int) -> str:
-    return f"POST {ASSESSMENT} HTTP/1.1\nHost: x\nContent-Type: application/json\nContent-Length: {length}"
+    host = "Host: localhost"
+    return f"POST {ASSESSMENT} HTTP/1.1\n{host}\nContent-Type: application/json\nContent-Length: {length}"
 
 
 def test_a_body_that_does_not_come_is_408_and_gives_its_place_to_others(
