@@ -63,7 +63,8 @@ def value_of(fact: Fact, texts: Texts) -> str:
 
 def fact_phrase(fact: Fact, texts: Texts, names: Names) -> str:
     """A fact in a sentence, plain text: ``lactate 4.2 mmol/L``, ``chest pain``, ``fever (absent)``."""
-    name = plain(mid_sentence(name_of(fact, texts, names)), 60)
+    # A label of characters that nobody can read is none.
+    name = plain(mid_sentence(name_of(fact, texts, names)), 60) or fact.code
     if fact.kind == "allergy":
         return texts["card.allergy_to"].format(name=name)
     value = value_of(fact, texts)

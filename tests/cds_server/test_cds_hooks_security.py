@@ -359,7 +359,8 @@ async def test_I14_who_called_is_recorded(guarded: Running, ehr: Ehr) -> None:
         ]
     }
     assert guarded.post(FEEDBACK, feedback, headers=ehr.headers(FEEDBACK)).status_code == 200
-    for table in ("events", "feedback"):
+    called = "events WHERE action IN ('hook-call', 'assess', 'feedback')"
+    for table in (called, "feedback"):
         found = await rows(guarded.database_url, f"SELECT DISTINCT client FROM {table}")
         assert found == [(ehr.issuer,)]
 

@@ -107,7 +107,9 @@ async def load(url: str, answered: list[str], stop: asyncio.Event) -> None:
 
 
 async def audited(database_url: str) -> Counter[str]:
-    found = await rows(database_url, "SELECT hook_instance FROM events WHERE status = 200")
+    found = await rows(
+        database_url, "SELECT hook_instance FROM events WHERE status = 200 AND action = 'hook-call'"
+    )
     return Counter(row[0] for row in found)
 
 
