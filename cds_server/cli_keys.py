@@ -3,6 +3,7 @@
 What each kind of key is for stands in `PURPOSES`; a part of the server with keys of its own adds a row.
 """
 
+import asyncio
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -148,6 +149,7 @@ def rotate(purpose: PurposeArgument, file: FileOption = None) -> None:
     chosen = _purpose(purpose)
     settings = read_settings()
     given = _given(settings, chosen)
+    ours = file is None and given is None  # a ring may be another site's, or of a machine without a trail
     if file is None and given is not None:
         if not given.startswith("@"):
             _fail(
@@ -158,12 +160,20 @@ def rotate(purpose: PurposeArgument, file: FileOption = None) -> None:
     if file is not None:
         if not file.is_file():
             _fail(f"{file} is not a file; `cds-server keys new {chosen.name} --file {file}` makes it.")
-        _made(chosen, _ring(file), str(file))
+        number = _ring(file)
+        _made(chosen, number, str(file))
     else:
         directory = settings.var_dir / "keys"
         if not key_files(directory, chosen.name):
             _fail(f"{chosen.name}: no key to rotate in {directory}; `cds-server keys new` makes the first.")
-        _made(chosen, chosen.add(directory), str(directory))
+        number = chosen.add(directory)
+        _made(chosen, number, str(directory))
+    if ours:
+        from cds_server.desk_keys import rotated  # noqa: PLC0415 - only this command pays for it
+
+        told = asyncio.run(rotated(settings, chosen.name, number))
+        if told is not None:
+            typer.echo(f"The rotation is not in the audit trail: {told}.", err=True)
     typer.echo(chosen.after_rotation)
     typer.echo("Restart every server that shares the keys, then back them up.")
 

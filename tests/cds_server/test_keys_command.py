@@ -102,7 +102,10 @@ async def test_after_a_rotation_of_the_master_key_the_data_keys_are_wrapped_anew
     assert key is not None
     await trail.record(key)
     await trail.close()
-    assert "keys rewrap" in run("rotate", "master")
+    assert "keys rewrap" in await asyncio.to_thread(run, "rotate", "master", **settings)
+    changed = "SELECT payload FROM events WHERE action = 'keys-changed'"
+    [(recorded,)] = await rows(sqlite_url, changed)
+    assert '["purpose","master"]' in recorded and '["to","2"]' in recorded
     said = await asyncio.to_thread(run, "rewrap", **settings)
     assert said.startswith("0 "), said
     [row] = await rows(sqlite_url, "SELECT key_id, created, subject, wrapped, master FROM patient_keys")
