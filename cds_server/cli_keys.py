@@ -91,7 +91,7 @@ def list_keys() -> None:
     settings = read_settings()
     table = Table(title="Keys of this site", title_justify="left")
     for heading in ("purpose", "what for", "number", "since", "in use", "where", "to do"):
-        table.add_column(heading)
+        table.add_column(heading, overflow="fold")  # a path cut short is no path
     for purpose in PURPOSES:
         given = _given(settings, purpose)
         if given is not None:

@@ -333,7 +333,8 @@ def test_a_start_that_a_bundle_prevented_is_in_the_audit_trail(
         "CDS_MODEL_BUNDLE": str(place),
         "CDS_TRUSTED_MODEL_KEYS": str(trusted_file(tmp_path)),
     }
-    command = [sys.executable, "-c", "from cds_server.cli import main; main()", "serve"]
+    # -P: a folder of bundles named "models" where one stands is no part of the product.
+    command = [sys.executable, "-P", "-c", "from cds_server.cli import main; main()", "serve"]
     done = subprocess.run(
         command, env=environment, capture_output=True, text=True, timeout=300, cwd=tmp_path, check=False
     )

@@ -28,7 +28,7 @@ def run(tmp_path: Path) -> Any:
         env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
         env |= {
             "HOME": str(tmp_path),
-            "COLUMNS": "200",
+            "COLUMNS": "400",
             "PYTHONUTF8": "1",
             "CDS_VAR_DIR": str(tmp_path / "var"),
         }
