@@ -13,7 +13,8 @@ from typing import Annotated, Literal
 import msgspec
 
 FILE = "rare/enrolled.jsonl"
-_NAMED = re.compile(rb"enrolled:\d{6,}")
+# Only with what stands around it: of "enrolled:000002" and a date a cut can make "enrolled:002026".
+_NAMED = re.compile(rb'"id":"(enrolled:\d{6,})","at":"')
 
 
 class EnrolmentInvalid(Exception):
