@@ -27,7 +27,6 @@ from cds_server.audit.reader import AuditReader
 from cds_server.audit.refusals import RefusedAccesses
 from cds_server.audit.sealing import Sealer
 from cds_server.audit.settings_change import changes
-from cds_server.audit.signing import Signer
 from cds_server.audit.upkeep import Upkeep
 from cds_server.auth.callers import gate_options
 from cds_server.auth.clients import TrustedClients, load_clients
@@ -59,7 +58,7 @@ from cds_server.rare.in_use import EnrolledCases
 from cds_server.rare.store import EnrolmentStore
 from cds_server.security_headers import SecurityHeaders
 from cds_server.settings import Settings, split
-from cds_server.site_keys import site_keys
+from cds_server.site_keys import site_keys, site_signer
 from cds_server.smart import endpoints as smart
 from cds_server.smart.parts import smart_parts
 from cds_server.state import House, Knowledge
@@ -185,10 +184,7 @@ def create_app(
 
 def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKeys) -> House:
     data_keys = DataKeys(keys.master, now=clock)
-    signing_key = settings.audit_signing_key
-    signer = Signer.open(
-        settings.var_dir / "keys", signing_key.get_secret_value() if signing_key is not None else None
-    )
+    signer = site_signer(settings)
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool", signer=signer)
     engine = create_engine(
         settings.database_url, pool_size=settings.database_pool, timeout=settings.database_timeout_ms / 1000

@@ -24,13 +24,15 @@ from cds_server.audit.checkpoints import CheckpointFileInvalid, read_file
 from cds_server.audit.fhir import audit_event
 from cds_server.audit.reader import AuditReader, Page
 from cds_server.audit.sealing import FILE, Sealer
-from cds_server.audit.signing import PublicKeys, Signer
+from cds_server.audit.signing import PublicKeys
 from cds_server.audit.verify import Report, Verifier, count_events
+from cds_server.cli_settings import read_settings
 from cds_server.clock import utc_now
 from cds_server.db.engine import create_engine
 from cds_server.errors import RequestMalformed
-from cds_server.privacy import KeyMaterialInvalid, Pseudonymiser, SiteKeys
+from cds_server.privacy import KeyMaterialInvalid, Pseudonymiser
 from cds_server.settings import Settings
+from cds_server.site_keys import site_keys, site_signer
 
 audit_commands = typer.Typer(
     help="The audit trail: list, show, export, verify, make a checkpoint.", no_args_is_help=True
@@ -223,10 +225,9 @@ def checkpoint() -> None:
 @audit_commands.command("public-key")
 def public_key_() -> None:
     """Print the public keys that checkpoints are verified with (PEM): to be kept elsewhere."""
-    settings = Settings()
-    given = settings.audit_signing_key
+    settings = read_settings()
     try:
-        signer = Signer.open(settings.var_dir / "keys", given.get_secret_value() if given else None)
+        signer = site_signer(settings)
     except _FAULTS as fault:
         _fail(f"The keys cannot be read: {_reason(fault)}")
     typer.echo(signer.public.pem().decode(), nl=False)
@@ -248,16 +249,9 @@ def _run(work: Callable[[_Site], Awaitable[_T]]) -> _T:
 @asynccontextmanager
 async def _site() -> AsyncIterator[_Site]:
     """The trail as a process of its own: what it records is chained and sealed before it ends."""
-    settings = Settings()
-    keys_directory = settings.var_dir / "keys"
-    given = {
-        name: key.get_secret_value()
-        for name, key in (("pseudonym", settings.pseudonym_key), ("cipher", settings.cipher_key))
-        if key is not None
-    }
-    keys = SiteKeys.open(keys_directory, **given)
-    signing = settings.audit_signing_key
-    signer = Signer.open(keys_directory, signing.get_secret_value() if signing else None)
+    settings = read_settings()
+    keys = site_keys(settings)
+    signer = site_signer(settings)
     # A verification reads whole strands, and a count of millions takes its time.
     engine = create_engine(settings.database_url, timeout=600)
     interval = timedelta(seconds=settings.audit_checkpoint_seconds)

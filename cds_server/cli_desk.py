@@ -8,6 +8,7 @@ import typer
 from sqlalchemy.exc import SQLAlchemyError
 
 from cds_server.audit import AuditUnavailable
+from cds_server.cli_settings import read_settings
 from cds_server.db.urls import DatabaseUrlInvalid
 from cds_server.deployment.source import ModelRefused
 from cds_server.monitoring.logging import configure_logging
@@ -24,10 +25,7 @@ class NotDone(Exception):
 def run(command: Callable[[Settings], Awaitable[_T]]) -> _T:
     """Run a command with the settings of this process; a foreseeable failure becomes one line and code 2."""
     configure_logging("error", "console")
-    try:
-        settings = Settings()
-    except ValueError as fault:
-        fail(f"The settings do not hold together:\n{fault}")
+    settings = read_settings()
 
     async def inside() -> _T:
         return await command(settings)

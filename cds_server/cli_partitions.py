@@ -8,15 +8,15 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy.exc import SQLAlchemyError
 
+from cds_server.cli_settings import read_settings
 from cds_server.db import partitions as months
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite
-from cds_server.settings import Settings
 
 
 def partitions() -> None:
     """Make this month's and the next months' partitions of the audit trail, and list all there are."""
-    url = Settings().database_url
+    url = read_settings().database_url
     if is_sqlite(url):
         typer.echo("SQLite has no partitions; nothing to do.")
         return

@@ -8,12 +8,11 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit import AuditTrail, Entity
 from cds_server.audit.access import of_operator
-from cds_server.audit.signing import Signer
 from cds_server.clock import Clock, utc_now
 from cds_server.db.engine import create_engine
 from cds_server.privacy import Pseudonymiser, SiteKeys
 from cds_server.settings import Settings
-from cds_server.site_keys import site_keys
+from cds_server.site_keys import site_keys, site_signer
 
 _PATIENCE = 60.0
 """Seconds for one statement: a person waits longer than a call."""
@@ -73,8 +72,7 @@ async def at_desk(settings: Settings, *, now: Clock = utc_now) -> AsyncIterator[
     """
     keys = site_keys(settings)
     engine = create_engine(settings.database_url, timeout=_PATIENCE)
-    given = settings.audit_signing_key
-    signer = Signer.open(settings.var_dir / "keys", given.get_secret_value() if given is not None else None)
+    signer = site_signer(settings)
     trail = AuditTrail(settings.database_url, settings.var_dir / "spool", signer=signer)
     await trail.start()
     try:

@@ -8,6 +8,7 @@ record of an earlier call (`RecordedFhir`), so that a replay reads exactly as th
 import asyncio
 import re
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Literal
 from urllib.parse import urljoin
@@ -83,7 +84,7 @@ class FetchFailed(Exception):
     """A query could not be answered; the text is one of ours (``"http-404"``, ``"timeout"``)."""
 
 
-class FhirReader:
+class FhirReader(ABC):
     """Reads queries page by page, whatever the pages come from: a server, or the record of an earlier call.
 
     Deterministic but for `_get`: the same pages give the same `Resources`.
@@ -92,9 +93,9 @@ class FhirReader:
     def __init__(self, limits: FhirLimits) -> None:
         self._limits = limits
 
+    @abstractmethod
     async def _get(self, access: Access, query: Query, url: str, deadline: float) -> bytes:
         """One page.  Raises `FetchFailed`."""
-        raise NotImplementedError
 
     async def fetch(
         self, access: Access, queries: Sequence[Query], log: list[Fetched] | None = None

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cds_server.auth.outbound import Outbound
+from cds_server.cli_settings import read_settings
 from cds_server.clock import utc_now
 from cds_server.privacy import KeyMaterialInvalid
 from cds_server.settings import Settings
@@ -32,7 +33,7 @@ AlgorithmOption = Annotated[str, typer.Option("--algorithm", "-a", help="ES384 o
 @ehr_commands.command("list")
 def list_ehrs() -> None:
     """Show the registered EHRs, and check the file; asks nobody."""
-    settings = _settings()
+    settings = read_settings()
     table = Table("name", "FHIR server", "client", "proof", "callback", "jobs")
     for ehr in _registered(settings):
         table.add_row(
@@ -54,7 +55,7 @@ def check_ehr(
 
     Prints no patient's data.  The exit status is 1 when something that jobs need does not work.
     """
-    settings = _settings()
+    settings = read_settings()
     found = [ehr for ehr in _registered(settings) if url == ehr.name or _same(ehr, url)]
     if not found:
         _fail(f"{url} is not among the registered EHRs: cds-server ehr list")
@@ -136,7 +137,7 @@ def _registered(settings: Settings) -> tuple[Ehr, ...]:
 
 
 def _keys() -> ClientKeys:
-    return ClientKeys(_settings().var_dir / "keys")
+    return ClientKeys(read_settings().var_dir / "keys")
 
 
 def _algorithm(text: str) -> Algorithm:
@@ -144,13 +145,6 @@ def _algorithm(text: str) -> Algorithm:
     if found is None:
         _fail(f"--algorithm {text}: one of {', '.join(ALGORITHMS)}")
     return found
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValueError as fault:
-        _fail(f"The settings do not hold together:\n{fault}")
 
 
 def _fail(message: str) -> NoReturn:
