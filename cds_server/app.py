@@ -200,7 +200,7 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
         knowledge=knowledge,
         trail=trail,
         engine=engine,
-        asking=Asking(AuditReader(engine), trail, pseudonymiser, clock),
+        asking=Asking(AuditReader(engine), trail, pseudonymiser, engine, clock),
         upkeep=Upkeep(
             trail, sealer, engine, interval=interval, events=settings.audit_checkpoint_events, clock=clock
         ),

@@ -26,6 +26,7 @@ from cds_server.audit.reader import AuditReader, Page
 from cds_server.audit.sealing import FILE, Sealer
 from cds_server.audit.signing import PublicKeys
 from cds_server.audit.verify import Report, Verifier, count_events
+from cds_server.authorities import People
 from cds_server.cli_settings import read_settings
 from cds_server.clock import utc_now
 from cds_server.db.engine import create_engine
@@ -71,7 +72,7 @@ def list_(
     from cds_server.fhir_api.audit_parameters import read_search  # noqa: PLC0415
 
     async def work(site: _Site) -> Page:
-        asked = read_search(_pairs(conditions), site.pseudonymiser)
+        asked = read_search(_pairs(conditions), await People.load(site.pseudonymiser, site.engine))
         page = await site.reader.page(asked.question, count)
         await site.trail.record(of_operator("audit-searched", query=asked.query()))
         return page
@@ -130,7 +131,7 @@ def export(
         _fail("The name of the file must end in .ndjson or .csv.")
 
     async def work(site: _Site) -> int:
-        asked = read_search(_pairs(conditions), site.pseudonymiser)
+        asked = read_search(_pairs(conditions), await People.load(site.pseudonymiser, site.engine))
         total = await site.reader.count(asked.question)
         detail = (("events", str(total)), ("format", kind))
         await site.trail.record(of_operator("audit-exported", query=asked.query(), detail=detail))

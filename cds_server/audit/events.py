@@ -63,6 +63,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     caller was let in with, `purpose` a code of HL7 v3 PurposeOfUse, `network` the peer's IP address.
     `stored` says whether the inputs are kept for replay (``stored``) or why not (``off``: the site's
     setting, ``consent``: the patient's denial), `stored_digest` is the SHA-256 of the ciphertext kept.
+    `patient_authority` and `user_authority` say within which system the pseudonyms' ids are unique
+    (`cds_server.authorities`); `None` where that is not known.
     """
 
     event_id: str
@@ -90,6 +92,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     network: str | None = None
     stored: str | None = None
     stored_digest: str | None = None
+    patient_authority: str | None = None
+    user_authority: str | None = None
 
 
 class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", tag_field="kind"):
@@ -97,7 +101,8 @@ class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", ta
 
     `reason_code`, `reason_system` and `reason_display` are of our own list of reasons.  `comment` and
     `reason_sealed`, whatever of a reason is not of that list, are ciphertext, never plain text
-    (`feedback.store`).  `user` is a pseudonym; `roles`, `purpose` and `network` as in `Decision`.
+    (`feedback.store`).  `user` is a pseudonym; `user_authority`, `roles`, `purpose` and `network` as in
+    `Decision`.
     """
 
     feedback_id: str
@@ -117,6 +122,7 @@ class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", ta
     roles: tuple[str, ...] = ()
     purpose: str | None = None
     network: str | None = None
+    user_authority: str | None = None
 
 
 class Entity(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -139,6 +145,7 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, tag="access", tag_field=
     outcome follows from it.  `reason` is a category of ours (``token expired``), never a caller's text.
     `client` is the client's id in plain, `user` and `patient` are pseudonyms, `network` the peer's IP
     address, `request` the ``X-Request-Id``.  `query` is a search whose patients are pseudonyms already.
+    `patient_authority` and `user_authority` as in `Decision`.
     """
 
     event_id: str
@@ -157,6 +164,8 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, tag="access", tag_field=
     query: str | None = None
     entities: tuple[Entity, ...] = ()
     detail: tuple[tuple[str, str], ...] = ()
+    patient_authority: str | None = None
+    user_authority: str | None = None
 
 
 class Withheld(msgspec.Struct, frozen=True, kw_only=True, tag="withheld", tag_field="kind"):

@@ -52,6 +52,7 @@ class _Seen(msgspec.Struct, kw_only=True):
     network: str | None = None
     trace: str | None = None
     patient: str | None = None
+    patient_authority: str | None = None
     query: str | None = None
     service: str = "audit"
     entities: list[dict[str, Any]] = msgspec.field(default_factory=list)
@@ -125,6 +126,7 @@ def _seen(record: Record) -> _Seen:
                 network=record.network,
                 trace=record.hook_instance,
                 patient=record.patient,
+                patient_authority=record.patient_authority,
                 service=record.service,
                 entities=_of_decision(record),
             )
@@ -149,6 +151,7 @@ def _seen(record: Record) -> _Seen:
                 network=record.network,
                 trace=record.request,
                 patient=record.patient,
+                patient_authority=record.patient_authority,
                 query=record.query,
                 service=record.service,
                 entities=_of_access(record),
@@ -213,17 +216,18 @@ def _profile(activity: Activity, seen: _Seen) -> str | None:
 def _entities(seen: _Seen) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if seen.patient:
-        found.append(
-            {
-                "what": {
-                    "reference": f"Patient/{seen.patient}",
-                    "type": "Patient",
-                    "identifier": {"system": PSEUDONYM, "value": seen.patient},
-                },
-                "type": _coding(Code(_ENTITY_TYPE, "1", "Person")),
-                "role": _coding(Code(_OBJECT_ROLE, "1", "Patient")),
-            }
-        )
+        person: dict[str, Any] = {
+            "what": {
+                "reference": f"Patient/{seen.patient}",
+                "type": "Patient",
+                "identifier": {"system": PSEUDONYM, "value": seen.patient},
+            },
+            "type": _coding(Code(_ENTITY_TYPE, "1", "Person")),
+            "role": _coding(Code(_OBJECT_ROLE, "1", "Patient")),
+        }
+        if seen.patient_authority is not None:
+            person["detail"] = _details(("assigning-authority", seen.patient_authority))
+        found.append(person)
     if seen.query is not None:
         found.append(
             {

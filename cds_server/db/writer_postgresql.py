@@ -1,6 +1,6 @@
 """The batch writer for PostgreSQL: asyncpg, one connection of its own, two ways of one transaction.
 
-A small batch is one statement (the six inserts as data-modifying CTEs over `unnest`): one round trip.
+A small batch is one statement (the seven inserts as data-modifying CTEs over `unnest`): one round trip.
 A larger one is copied (COPY), which takes more round trips and for each row a fifth less processor time.
 COPY cannot pass over what is stored already: a batch that holds such a row is rolled back and goes the
 first way.  `synchronous_commit` is set for the session: a server configured otherwise still answers only
@@ -18,6 +18,7 @@ from cds_server.db.urls import asyncpg_dsn
 
 _TYPES = {
     "created": "timestamptz",
+    "first_seen": "timestamptz",
     "filed": "timestamptz",
     "recorded": "timestamptz",
     "outcome_timestamp": "timestamptz",
@@ -58,6 +59,7 @@ _TABLES = (
     ("s", "feedback_suggestions", writer.SUGGESTION_COLUMNS, "feedback_id, position"),
     ("k", "patient_keys", writer.KEY_COLUMNS, "key_id"),
     ("d", "stored_decisions", writer.SEALED_COLUMNS, "event_id"),
+    ("a", "assigning_authorities", writer.AUTHORITY_COLUMNS, "authority"),
 )
 
 
@@ -87,7 +89,15 @@ def _says_content(error: Exception) -> bool:
 
 def _arguments(rows: writer.Rows) -> list[Sequence[object]]:
     found: list[Sequence[object]] = []
-    tables = (rows.events, rows.cards, rows.feedback, rows.suggestions, rows.keys, rows.sealed)
+    tables = (
+        rows.events,
+        rows.cards,
+        rows.feedback,
+        rows.suggestions,
+        rows.keys,
+        rows.sealed,
+        rows.authorities,
+    )
     for table, width in zip(tables, _WIDTHS, strict=True):
         found.extend(zip(*table, strict=True) if table else [()] * width)
     return found
@@ -112,10 +122,12 @@ class PostgresqlWriter:
         self._timeout = timeout
         self._connection: asyncpg.Connection | None = None
         self._write: asyncpg.prepared_stmt.PreparedStatement | None = None
+        self._authorities: set[str] = set()
 
     async def connect(self) -> None:
         """See `writer.Writer.connect`."""
         await self.close()
+        self._authorities.clear()  # it may be another database by now
         milliseconds = str(max(1, int(self._timeout * 1000)))
         try:
             connection = self._connection = await asyncpg.connect(
@@ -142,11 +154,12 @@ class PostgresqlWriter:
         """See `writer.Writer.write`."""
         if self._write is None:
             raise writer.DatabaseAway("PostgreSQL: not connected")
-        rows = writer.rows(batch, text_times=False)
+        rows = writer.rows(batch, text_times=False, known=self._authorities)
         try:
             if len(rows.events) >= _COPY_FROM and await self._copied(rows):
-                return len(rows.events)
-            return int(await self._write.fetchval(*_arguments(rows)))
+                new = len(rows.events)
+            else:
+                new = int(await self._write.fetchval(*_arguments(rows)))
         except Exception as error:
             # Broad on purpose: a connection that dies in mid-protocol also raises asyncpg's internal errors.
             if _says_content(error):
@@ -154,6 +167,8 @@ class PostgresqlWriter:
             # After a timeout the outcome is open and the connection in an unknown state.
             self._drop()
             raise writer.DatabaseAway(f"PostgreSQL: {type(error).__name__}") from error
+        self._authorities.update(rows.authorities_named)
+        return new
 
     async def _copied(self, rows: writer.Rows) -> bool:
         """Commits the batch by COPY; `False` when its content stands against that: nothing is stored then."""
@@ -168,6 +183,7 @@ class PostgresqlWriter:
                 await _insert_all(connection, "patient_keys", rows.keys)
                 await _insert_all(connection, "feedback", rows.feedback)
                 await _insert_all(connection, "feedback_suggestions", rows.suggestions)
+                await _insert_all(connection, "assigning_authorities", rows.authorities)
         except (TypeError, ValueError, OverflowError):
             return False  # a value its column does not take; the other way says so in one form
         except asyncpg.PostgresError as error:

@@ -29,6 +29,7 @@ _FEEDBACK = _insert("feedback", writer.FEEDBACK_COLUMNS)
 _SUGGESTIONS = _insert("feedback_suggestions", writer.SUGGESTION_COLUMNS)
 _KEYS = _insert("patient_keys", writer.KEY_COLUMNS)
 _SEALED = _insert("stored_decisions", writer.SEALED_COLUMNS)
+_AUTHORITIES = _insert("assigning_authorities", writer.AUTHORITY_COLUMNS)
 
 # What says "this content", not "this database": constraint, value out of range, wrong type.
 _REFUSALS = (
@@ -49,6 +50,7 @@ class SqliteWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit-sqlite")
         self._connection: sqlite3.Connection | None = None
         self._inode = (0, 0)
+        self._authorities: set[str] = set()
 
     async def connect(self) -> None:
         """See `writer.Writer.connect`."""
@@ -69,6 +71,7 @@ class SqliteWriter:
 
     def _open(self) -> None:
         self._close()
+        self._authorities.clear()  # it may be another database by now
         try:
             # mode=rw: a missing file is a database that is away, never a new empty one.
             connection = sqlite3.connect(
@@ -97,7 +100,7 @@ class SqliteWriter:
             found = self._path.stat()
             if (found.st_dev, found.st_ino) != self._inode:
                 raise writer.DatabaseAway("SQLite: the database file was replaced")
-            rows = writer.rows(batch, text_times=True)
+            rows = writer.rows(batch, text_times=True, known=self._authorities)
             connection.execute("BEGIN IMMEDIATE")
             new = connection.executemany(_EVENTS, rows.events).rowcount if rows.events else 0
             if rows.cards:
@@ -110,6 +113,8 @@ class SqliteWriter:
                 connection.executemany(_KEYS, rows.keys)
             if rows.sealed:
                 connection.executemany(_SEALED, rows.sealed)
+            if rows.authorities:
+                connection.executemany(_AUTHORITIES, rows.authorities)
             connection.execute("COMMIT")
         except _REFUSALS as error:
             self._rollback()
@@ -119,6 +124,7 @@ class SqliteWriter:
             raise writer.DatabaseAway(
                 f"SQLite: {getattr(error, 'sqlite_errorname', type(error).__name__)}"
             ) from error
+        self._authorities.update(rows.authorities_named)
         return new
 
     def _stored(self, record_ids: Sequence[str]) -> list[writer.Stored]:

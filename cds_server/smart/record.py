@@ -4,6 +4,7 @@ import structlog
 
 from cds_server.audit import Access, AuditUnavailable, new_id
 from cds_server.audit.events import OWN_APP
+from cds_server.authorities import of_reference
 from cds_server.http import Call
 from cds_server.smart.service import LaunchRefused
 from cds_server.smart.stores import Session
@@ -52,18 +53,23 @@ class Recorder:
         house = self._house
         principal = house.smart.service.principal(session)
         patient = session.tokens.patient
+        user = of_reference(session.person.fhir_user)
+        ehr = house.smart.service.ehrs.by_name(session.ehr)
+        server = ehr.base.url if ehr is not None else user.authority
         return Access(
             event_id=new_id(),
             recorded=house.clock(),
             activity=activity,
             service="smart",
             client=f"{OWN_APP}{session.ehr}",
-            user=house.pseudonymiser.pseudonym("user", session.person.reference),
+            user=house.pseudonymiser.pseudonym("user", user.value, user.authority),
+            user_authority=user.authority or None,
             roles=tuple(sorted(principal.roles)) if principal is not None else (),
             purpose="TREAT",
             network=call.network,
             request=call.request_id or None,
-            patient=house.pseudonymiser.pseudonym("patient", patient) if patient is not None else None,
+            patient=None if patient is None else house.pseudonymiser.pseudonym("patient", patient, server),
+            patient_authority=None if patient is None else server or None,
         )
 
     async def _if_possible(self, access: Access) -> None:

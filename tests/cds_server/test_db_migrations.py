@@ -88,11 +88,16 @@ async def test_rows_cannot_be_changed_or_deleted(database_url: str, tmp_path: Pa
         feedback_id="f", recorded=NOON, service="s", card="c", outcome="accepted", accepted_suggestions=("x",)
     )
     async with trail(database_url, tmp_path / "spool") as audit:
-        await audit.record_all([decision("a"), feedback])
+        await audit.record_all([decision("a", patient_authority="https://ehr.example/fhir"), feedback])
         await sealed(database_url, tmp_path, audit)
     before = await rows(database_url, f"SELECT * FROM {table}")
     assert len(before) == (2 if table == "events" else 1)  # feedback is an event too
-    columns = {"audit_checkpoints": "body", "feedback": "feedback_id", "feedback_suggestions": "feedback_id"}
+    columns = {
+        "audit_checkpoints": "body",
+        "feedback": "feedback_id",
+        "feedback_suggestions": "feedback_id",
+        "assigning_authorities": "authority",
+    }
     column = columns.get(table, "event_id")
     commands = [f"UPDATE {table} SET {column} = 'z'", f"DELETE FROM {table}"]
     if not is_sqlite(database_url):
