@@ -14,8 +14,9 @@ _TEXTS: dict[str, tuple[str, str]] = {
         "here is recorded too.",
         "Todo lo que el servidor decidió, mostró, entregó y cambió. Las personas son seudónimos; un "
         "identificador de paciente escrito aquí se convierte antes de buscarlo: un identificador solo "
-        "significa quien lo tenga, en cualquier servidor FHIR; una dirección (https://servidor/fhir/Patient/id) "
-        "significa el paciente de ese servidor. Lo que usted consulta también queda registrado.",
+        "significa quien lo tenga, en cualquier servidor FHIR; una dirección "
+        "(https://servidor/fhir/Patient/id) significa el paciente de ese servidor. Lo que usted consulta "
+        "también queda registrado.",
     ),
     "from": ("From (date)", "Desde (fecha)"),
     "to": ("To (date, inclusive)", "Hasta (fecha, incluida)"),
