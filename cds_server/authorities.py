@@ -5,20 +5,16 @@ hangs on it, is of an id *and* of who gave it: the base URL of the FHIR server t
 on, or the client that called where no server was named.  `UNNAMED` is where neither is known: a site with
 one EHR that authenticates nobody, and everything from before authorities were kept.
 
-Which authority a call speaks of is decided here and nowhere else.  Names of authorities are addresses of
-systems and name no person; they are kept in plain, so that a search by a bare id can look under each.
+Which authority a call speaks of is decided here and nowhere else.  How names of authorities are kept, so that
+a search by a bare id can look under each, is `cds_server.people`'s business.
 """
 
 from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
-from sqlalchemy import select
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.auth.principal import Principal
-from cds_server.db.models import AssigningAuthorityRow
-from cds_server.privacy import Pseudonymiser
 from fhir_adapters.origin import ServerBase, ServerNotAllowed
 
 UNNAMED = ""
@@ -102,55 +98,6 @@ def of_principal(principal: Principal) -> Identity | None:
     if principal.fhir_user is not None:
         return of_reference(principal.fhir_user)
     return Identity(principal.issuer, principal.id)
-
-
-class People:
-    """Finds the pseudonyms of people by their ids, under every key and every authority there is.
-
-    `authorities` are `UNNAMED` and then those that something was ever recorded of.
-    """
-
-    def __init__(self, pseudonymiser: Pseudonymiser, authorities: tuple[str, ...] = (UNNAMED,)) -> None:
-        self._pseudonymiser = pseudonymiser
-        self.authorities = authorities
-
-    @classmethod
-    async def load(cls, pseudonymiser: Pseudonymiser, engine: AsyncEngine) -> "People":
-        """With the authorities that are known now (the audit trail's writer keeps them).
-
-        Raises:
-            sqlalchemy.exc.SQLAlchemyError, OSError: the database is away.
-        """
-        query = select(AssigningAuthorityRow.authority).order_by(AssigningAuthorityRow.authority)
-        async with engine.connect() as connection:
-            return cls(pseudonymiser, (UNNAMED, *(await connection.execute(query)).scalars()))
-
-    def patient(self, patient_id: str, authority: str | None = None) -> tuple[str, ...]:
-        """The pseudonyms of a patient, the newest key's first; of an id alone those under every authority."""
-        return self._pseudonymiser.all("patient", patient_id, self._of(authority))
-
-    def current(self, patient_id: str, authority: str | None = None) -> tuple[str, ...]:
-        """Likewise, under the newest key only: one for each person there may be."""
-        return tuple(self._pseudonymiser.pseudonym("patient", patient_id, one) for one in self._of(authority))
-
-    def user(self, user: str, authority: str | None = None) -> tuple[str, ...]:
-        """Likewise of a user; where `user` is an absolute reference, it names its authority itself.
-
-        Before there were authorities, a pseudonym was of the whole reference, or of issuer and subject.
-        """
-        found = of_reference(user) if authority is None else Identity(authority, user)
-        if not found.authority:
-            return self._pseudonymiser.all("user", user, self.authorities)
-        former = user if authority is None else f"{authority}|{user}"
-        # An issuer is kept exactly as it is, a FHIR server in one form.
-        named = dict.fromkeys((found.authority, base_of(found.authority) or found.authority))
-        return (
-            *self._pseudonymiser.all("user", found.value, named),
-            *self._pseudonymiser.all("user", former, (UNNAMED,)),
-        )
-
-    def _of(self, authority: str | None) -> tuple[str, ...]:
-        return self.authorities if authority is None else (authority,)
 
 
 def shown(authority: str) -> str:

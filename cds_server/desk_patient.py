@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import select, union_all
 
-from cds_server.authorities import People, read, shown
+from cds_server.authorities import read, shown
 from cds_server.cli_desk import NotDone
 from cds_server.db.models import Event
 from cds_server.db.models_decisions import PatientKeyRow, StoredDecisionRow
 from cds_server.operator import Desk
+from cds_server.people import People
 
 
 @dataclass(frozen=True, slots=True)

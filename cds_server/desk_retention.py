@@ -5,7 +5,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cds_server.authorities import People, shown
+from cds_server.authorities import shown
 from cds_server.cli_desk import NotDone
 from cds_server.decisions.destruction import NOTHING, Destruction
 from cds_server.decisions.holds import Hold, Holds, HoldUnknown
@@ -14,6 +14,7 @@ from cds_server.decisions.retention import cutoff
 from cds_server.decisions.rewrap import rewrap_all, waiting
 from cds_server.desk_patient import Whom, named
 from cds_server.operator import at_desk
+from cds_server.people import People
 from cds_server.privacy import Cipher
 from cds_server.settings import Settings
 

@@ -36,7 +36,6 @@ class Caller(msgspec.Struct, frozen=True):
 
     client: str | None = None
     user: str | None = None
-    user_authority: str | None = None
     roles: tuple[str, ...] = ()
     network: str | None = None
 
@@ -50,7 +49,6 @@ def caller_of(site: Site, principal: Principal | None, network: str | None) -> C
     return Caller(
         client=principal.client,
         user=None if user is None else site.pseudonymiser.pseudonym("user", user.value, user.authority),
-        user_authority=None if user is None else user.authority or None,
         roles=tuple(sorted([role.value for role in principal.roles])),
         network=network,
     )
@@ -97,7 +95,6 @@ def of_call(
         reason=reason,
         client=who.client,
         user=who.user,
-        user_authority=who.user_authority,
         roles=who.roles,
         network=who.network,
         request=call.request_id or None,

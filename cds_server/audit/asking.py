@@ -3,22 +3,21 @@
 Shared by the FHIR search and the console.  A database that is away is a refusal, like everywhere.
 """
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit.access import of_call
 from cds_server.audit.events import Decision, Entity, Record, identity
 from cds_server.audit.question import Cursor, Question
 from cds_server.audit.reader import AuditReader, ChainStatus, Page
 from cds_server.audit.trail import AuditTrail
-from cds_server.authorities import People
 from cds_server.clock import Clock
 from cds_server.errors import Unavailable
 from cds_server.http import Call
-from cds_server.privacy import Pseudonymiser
+from cds_server.people import People
+from cds_server.privacy import DecryptionFailed, Pseudonymiser
 
 _T = TypeVar("_T")
 
@@ -31,18 +30,18 @@ class Asking:
         reader: AuditReader,
         trail: AuditTrail,
         pseudonymiser: Pseudonymiser,
-        engine: AsyncEngine,
+        people: Callable[[], Awaitable[People]],
         clock: Clock,
     ) -> None:
         self._reader = reader
         self._trail = trail
-        self._engine = engine
+        self._people = people
         self.pseudonymiser = pseudonymiser
         self.clock = clock
 
     async def people(self) -> People:
         """For turning the ids in a search into pseudonyms.  Raises: Unavailable."""
-        return await _read(People.load(self.pseudonymiser, self._engine))
+        return await _read(self._people())
 
     async def page(self, call: Call, question: Question, query: str, size: int, after: Cursor | None) -> Page:
         """A page of events; `query` is the search as it is kept, patients as pseudonyms."""
@@ -124,5 +123,5 @@ def patient_of(record: Record) -> str | None:
 async def _read(answer: Awaitable[_T]) -> _T:
     try:
         return await answer
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, OSError, DecryptionFailed) as error:
         raise Unavailable("the audit trail cannot be read now; try again") from error

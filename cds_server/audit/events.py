@@ -16,11 +16,12 @@ from typing import Literal, TypeGuard
 
 import msgspec
 
-from cds_server.audit.sealed import DataKey, SealedDecision
+from cds_server.audit.sealed import AuthorityName, DataKey, SealedDecision
 
 __all__ = [
     "OWN_APP",
     "Access",
+    "AuthorityName",
     "CardFeedback",
     "DataKey",
     "Decision",
@@ -63,8 +64,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     caller was let in with, `purpose` a code of HL7 v3 PurposeOfUse, `network` the peer's IP address.
     `stored` says whether the inputs are kept for replay (``stored``) or why not (``off``: the site's
     setting, ``consent``: the patient's denial), `stored_digest` is the SHA-256 of the ciphertext kept.
-    `patient_authority` and `user_authority` say within which system the pseudonyms' ids are unique
-    (`cds_server.authorities`); `None` where that is not known.
+    `authority` is the keyed digest of the name of the system within which their ids are unique
+    (`cds_server.authorities`); `None` where it has no name.
     """
 
     event_id: str
@@ -92,8 +93,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     network: str | None = None
     stored: str | None = None
     stored_digest: str | None = None
-    patient_authority: str | None = None
-    user_authority: str | None = None
+    authority: str | None = None
 
 
 class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", tag_field="kind"):
@@ -101,8 +101,7 @@ class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", ta
 
     `reason_code`, `reason_system` and `reason_display` are of our own list of reasons.  `comment` and
     `reason_sealed`, whatever of a reason is not of that list, are ciphertext, never plain text
-    (`feedback.store`).  `user` is a pseudonym; `user_authority`, `roles`, `purpose` and `network` as in
-    `Decision`.
+    (`feedback.store`).  `user` is a pseudonym; `roles`, `purpose` and `network` as in `Decision`.
     """
 
     feedback_id: str
@@ -122,7 +121,6 @@ class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", ta
     roles: tuple[str, ...] = ()
     purpose: str | None = None
     network: str | None = None
-    user_authority: str | None = None
 
 
 class Entity(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -145,7 +143,6 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, tag="access", tag_field=
     outcome follows from it.  `reason` is a category of ours (``token expired``), never a caller's text.
     `client` is the client's id in plain, `user` and `patient` are pseudonyms, `network` the peer's IP
     address, `request` the ``X-Request-Id``.  `query` is a search whose patients are pseudonyms already.
-    `patient_authority` and `user_authority` as in `Decision`.
     """
 
     event_id: str
@@ -164,8 +161,6 @@ class Access(msgspec.Struct, frozen=True, kw_only=True, tag="access", tag_field=
     query: str | None = None
     entities: tuple[Entity, ...] = ()
     detail: tuple[tuple[str, str], ...] = ()
-    patient_authority: str | None = None
-    user_authority: str | None = None
 
 
 class Withheld(msgspec.Struct, frozen=True, kw_only=True, tag="withheld", tag_field="kind"):
@@ -186,8 +181,8 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True, tag="withheld", tag_fi
 Record = Decision | CardFeedback | Access | Withheld
 """What is an audit event: has its row in `events` and its place in the chain."""
 
-Durable = Record | DataKey | SealedDecision
-"""What goes through the trail.  What is kept sealed can be destroyed, so the chain does not rest on it."""
+Durable = Record | DataKey | SealedDecision | AuthorityName
+"""What goes through the trail.  What is kept sealed stands beside the chain, which does not rest on it."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
@@ -230,13 +225,15 @@ def identity(record: Durable) -> str:
             return record.feedback_id
         case DataKey():
             return record.key_id
+        case AuthorityName():
+            return record.authority
         case _:
             return record.event_id
 
 
 def is_event(record: Durable) -> TypeGuard[Record]:
     """Whether a record is an audit event."""
-    return not isinstance(record, DataKey | SealedDecision)
+    return not isinstance(record, DataKey | SealedDecision | AuthorityName)
 
 
 def new_id() -> str:

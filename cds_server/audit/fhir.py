@@ -52,7 +52,7 @@ class _Seen(msgspec.Struct, kw_only=True):
     network: str | None = None
     trace: str | None = None
     patient: str | None = None
-    patient_authority: str | None = None
+    authority: str | None = None
     query: str | None = None
     service: str = "audit"
     entities: list[dict[str, Any]] = msgspec.field(default_factory=list)
@@ -126,7 +126,7 @@ def _seen(record: Record) -> _Seen:
                 network=record.network,
                 trace=record.hook_instance,
                 patient=record.patient,
-                patient_authority=record.patient_authority,
+                authority=record.authority,
                 service=record.service,
                 entities=_of_decision(record),
             )
@@ -151,7 +151,6 @@ def _seen(record: Record) -> _Seen:
                 network=record.network,
                 trace=record.request,
                 patient=record.patient,
-                patient_authority=record.patient_authority,
                 query=record.query,
                 service=record.service,
                 entities=_of_access(record),
@@ -225,8 +224,8 @@ def _entities(seen: _Seen) -> list[dict[str, Any]]:
             "type": _coding(Code(_ENTITY_TYPE, "1", "Person")),
             "role": _coding(Code(_OBJECT_ROLE, "1", "Patient")),
         }
-        if seen.patient_authority is not None:
-            person["detail"] = _details(("assigning-authority", seen.patient_authority))
+        if seen.authority is not None:
+            person["detail"] = _details(("assigning-authority", seen.authority))
         found.append(person)
     if seen.query is not None:
         found.append(

@@ -92,7 +92,6 @@ def refusals_noted(house: House) -> OnRefused:
                 reason=refused.category,
                 client=caller.client,
                 user=caller.user,
-                user_authority=caller.user_authority,
                 roles=caller.roles,
                 network=caller.network,
                 detail=(("route", f"{refused.method} {refused.path}"),),

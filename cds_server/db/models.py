@@ -127,11 +127,12 @@ class ShownCardRow(Base):
 
 
 class AssigningAuthorityRow(Base):
-    """A system whose ids are in the trail (`cds_server.authorities`)."""
+    """A system whose ids are in the trail: a keyed digest of its name, and the name, sealed."""
 
     __tablename__ = "assigning_authorities"
     authority: Mapped[str] = mapped_column(Text, primary_key=True)
     first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    sealed_name: Mapped[str] = mapped_column(Text, comment="AES-GCM under the site key")
 
 
 class FeedbackRow(Base):

@@ -5,7 +5,7 @@ queues, spools or retries (`cds_server.audit.trail`).  It runs on the drivers, n
 hot path pays for nothing but the insert.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -15,6 +15,7 @@ import msgspec
 from cds_server.audit.chain import Link
 from cds_server.audit.events import (
     Access,
+    AuthorityName,
     CardFeedback,
     DataKey,
     Decision,
@@ -85,7 +86,6 @@ class Rows:
     keys: list[tuple[object, ...]] = field(default_factory=list)
     sealed: list[tuple[object, ...]] = field(default_factory=list)
     authorities: list[tuple[object, ...]] = field(default_factory=list)
-    authorities_named: tuple[str, ...] = ()
 
 
 EVENT_COLUMNS = (
@@ -100,7 +100,7 @@ FEEDBACK_COLUMNS = (
 SUGGESTION_COLUMNS = "feedback_id, position, suggestion"
 KEY_COLUMNS = "key_id, created, subject, wrapped, master"
 SEALED_COLUMNS = "event_id, recorded, subject, key_id, sealed, plain_bytes"
-AUTHORITY_COLUMNS = "authority, first_seen"
+AUTHORITY_COLUMNS = "authority, first_seen, sealed_name"
 
 
 UNFILED = datetime(1970, 1, 1, tzinfo=UTC)
@@ -139,25 +139,20 @@ def _text(value: str | None) -> str | None:
     return value.replace("\x00", "\ufffd") if "\x00" in value else value
 
 
-def rows(batch: Sequence[Entry], *, text_times: bool, known: Set[str] = frozenset()) -> Rows:
-    """The rows of `batch`.
-
-    Args:
-        text_times: for SQLite, which stores times as text.
-        known: the assigning authorities that are stored already, which get no row again.
+def rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
+    """The rows of `batch`; `text_times` for SQLite, which stores times as text.
 
     Raises:
         RecordRefused: a record that breaks the promises of its type (a number where text belongs).
     """
     try:
-        return _rows(batch, text_times=text_times, known=known)
+        return _rows(batch, text_times=text_times)
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise RecordRefused(f"a record has no rows: {type(error).__name__}") from error
 
 
-def _rows(batch: Sequence[Entry], *, text_times: bool, known: Set[str]) -> Rows:
+def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
     out = Rows()
-    named: dict[str, str | datetime] = {}
     time = sqlite_time if text_times else to_utc
     for entry in batch:
         record = entry.record
@@ -177,10 +172,10 @@ def _rows(batch: Sequence[Entry], *, text_times: bool, known: Set[str]) -> Rows:
                 )
             )
             continue
+        if isinstance(record, AuthorityName):
+            out.authorities.append((record.authority, time(record.first_seen), record.sealed))
+            continue
         payload = entry.payload.decode()
-        for authority in _authorities(record):
-            if authority is not None and authority not in known:
-                named.setdefault(authority, time(record.recorded))
         event = _event(record)
         link = entry.link
         out.events.append(
@@ -237,19 +232,7 @@ def _rows(batch: Sequence[Entry], *, text_times: bool, known: Set[str]) -> Rows:
             )
             for position, suggestion in enumerate(record.accepted_suggestions):
                 out.suggestions.append((record.feedback_id, position, _text(suggestion)))
-    out.authorities.extend(named.items())
-    out.authorities_named = tuple(named)
     return out
-
-
-def _authorities(record: Record) -> tuple[str | None, ...]:
-    match record:
-        case Decision() | Access():
-            return record.patient_authority, record.user_authority
-        case CardFeedback():
-            return (record.user_authority,)
-        case _:
-            return ()
 
 
 class _Event(msgspec.Struct, kw_only=True, gc=False):

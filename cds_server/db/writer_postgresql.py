@@ -122,12 +122,10 @@ class PostgresqlWriter:
         self._timeout = timeout
         self._connection: asyncpg.Connection | None = None
         self._write: asyncpg.prepared_stmt.PreparedStatement | None = None
-        self._authorities: set[str] = set()
 
     async def connect(self) -> None:
         """See `writer.Writer.connect`."""
         await self.close()
-        self._authorities.clear()  # it may be another database by now
         milliseconds = str(max(1, int(self._timeout * 1000)))
         try:
             connection = self._connection = await asyncpg.connect(
@@ -154,12 +152,11 @@ class PostgresqlWriter:
         """See `writer.Writer.write`."""
         if self._write is None:
             raise writer.DatabaseAway("PostgreSQL: not connected")
-        rows = writer.rows(batch, text_times=False, known=self._authorities)
+        rows = writer.rows(batch, text_times=False)
         try:
             if len(rows.events) >= _COPY_FROM and await self._copied(rows):
-                new = len(rows.events)
-            else:
-                new = int(await self._write.fetchval(*_arguments(rows)))
+                return len(rows.events)
+            return int(await self._write.fetchval(*_arguments(rows)))
         except Exception as error:
             # Broad on purpose: a connection that dies in mid-protocol also raises asyncpg's internal errors.
             if _says_content(error):
@@ -167,8 +164,6 @@ class PostgresqlWriter:
             # After a timeout the outcome is open and the connection in an unknown state.
             self._drop()
             raise writer.DatabaseAway(f"PostgreSQL: {type(error).__name__}") from error
-        self._authorities.update(rows.authorities_named)
-        return new
 
     async def _copied(self, rows: writer.Rows) -> bool:
         """Commits the batch by COPY; `False` when its content stands against that: nothing is stored then."""

@@ -50,7 +50,6 @@ class SqliteWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="audit-sqlite")
         self._connection: sqlite3.Connection | None = None
         self._inode = (0, 0)
-        self._authorities: set[str] = set()
 
     async def connect(self) -> None:
         """See `writer.Writer.connect`."""
@@ -71,7 +70,6 @@ class SqliteWriter:
 
     def _open(self) -> None:
         self._close()
-        self._authorities.clear()  # it may be another database by now
         try:
             # mode=rw: a missing file is a database that is away, never a new empty one.
             connection = sqlite3.connect(
@@ -100,7 +98,7 @@ class SqliteWriter:
             found = self._path.stat()
             if (found.st_dev, found.st_ino) != self._inode:
                 raise writer.DatabaseAway("SQLite: the database file was replaced")
-            rows = writer.rows(batch, text_times=True, known=self._authorities)
+            rows = writer.rows(batch, text_times=True)
             connection.execute("BEGIN IMMEDIATE")
             new = connection.executemany(_EVENTS, rows.events).rowcount if rows.events else 0
             if rows.cards:
@@ -124,7 +122,6 @@ class SqliteWriter:
             raise writer.DatabaseAway(
                 f"SQLite: {getattr(error, 'sqlite_errorname', type(error).__name__)}"
             ) from error
-        self._authorities.update(rows.authorities_named)
         return new
 
     def _stored(self, record_ids: Sequence[str]) -> list[writer.Stored]:

@@ -14,8 +14,8 @@ from sqlalchemy import insert, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit import new_id
-from cds_server.authorities import People
 from cds_server.db.models_decisions import LegalHoldRow
+from cds_server.people import People
 from cds_server.privacy import Cipher
 
 

@@ -110,7 +110,6 @@ class FeedbackStore:
             msgspec.structs.replace(
                 self._record(service, client, item, recorded, keys),
                 user=caller.user,
-                user_authority=caller.user_authority,
                 roles=caller.roles,
                 purpose=purpose,
                 network=caller.network,

@@ -60,7 +60,7 @@ class _Done(msgspec.Struct, frozen=True):
     result: Result
     sealed: Sealed
     patient: str | None
-    authority: str | None
+    authority: str
     output_digest: str
     input_digest: str
 
@@ -121,12 +121,13 @@ async def assess_bundle(
             fetched=(),
             answer=result.body,
         )
-        authority = whose.name or None if patient else None
+        authority = whose.name if patient else authorities.UNNAMED
         return _Done(result, sealed, patient, authority, digest(result.body), digest(body))
 
     try:
         done = await house.apart(len(body), work)
         assessment = done.result.assessment
+        named = house.authority_names.keep(done.authority)
         decision = Decision(
             event_id=event_id,
             recorded=now,
@@ -134,9 +135,8 @@ async def assess_bundle(
             service=service,
             client=who.client,
             user=who.user,
-            user_authority=who.user_authority,
             patient=done.patient,
-            patient_authority=done.authority,
+            authority=named.digest,
             input_digest=done.input_digest,
             output_digest=done.output_digest,
             severity=assessment.severity,
@@ -153,8 +153,9 @@ async def assess_bundle(
             stored=done.sealed.outcome,
             stored_digest=done.sealed.digest,
         )
-        await house.trail.record_all((decision, *done.sealed.records))
+        await house.trail.record_all((decision, *named.records, *done.sealed.records))
         house.keeper.confirm(done.sealed)
+        house.authority_names.confirm(named)
     except Exception as error:
         status = status_of(error)
         if isinstance(error, ServerNotTheirs):

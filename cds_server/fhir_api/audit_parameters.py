@@ -16,8 +16,9 @@ import msgspec
 from cds_server.audit.activities import ACTIVITIES, Activity, Code
 from cds_server.audit.fhir import CLIENT
 from cds_server.audit.question import EVENT_ID, OUTCOMES, Cursor, CursorInvalid, Question, is_pseudonym
-from cds_server.authorities import People, base_of
+from cds_server.authorities import base_of
 from cds_server.errors import RequestMalformed
+from cds_server.people import People
 
 DEFAULT_COUNT = 50
 LARGEST_COUNT = 1_000

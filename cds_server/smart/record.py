@@ -4,7 +4,7 @@ import structlog
 
 from cds_server.audit import Access, AuditUnavailable, new_id
 from cds_server.audit.events import OWN_APP
-from cds_server.authorities import of_reference
+from cds_server.authorities import UNNAMED, of_reference
 from cds_server.http import Call
 from cds_server.smart.service import LaunchRefused
 from cds_server.smart.stores import Session
@@ -25,7 +25,11 @@ class Recorder:
         Raises:
             AuditUnavailable: it cannot be recorded; then nobody comes in.
         """
-        await self._house.trail.record(self._access(call, session, "login"))
+        house = self._house
+        patient = session.tokens.patient
+        named = house.authority_names.keep(self._server(session) if patient is not None else UNNAMED)
+        await house.trail.record_all((self._access(call, session, "login"), *named.records))
+        house.authority_names.confirm(named)
         _log.info("smart.login", ehr=session.ehr, request_id=call.request_id)
 
     async def logout(self, call: Call, session: Session) -> None:
@@ -54,8 +58,7 @@ class Recorder:
         principal = house.smart.service.principal(session)
         patient = session.tokens.patient
         user = of_reference(session.person.fhir_user)
-        ehr = house.smart.service.ehrs.by_name(session.ehr)
-        server = ehr.base.url if ehr is not None else user.authority
+        server = self._server(session)
         return Access(
             event_id=new_id(),
             recorded=house.clock(),
@@ -63,14 +66,17 @@ class Recorder:
             service="smart",
             client=f"{OWN_APP}{session.ehr}",
             user=house.pseudonymiser.pseudonym("user", user.value, user.authority),
-            user_authority=user.authority or None,
             roles=tuple(sorted(principal.roles)) if principal is not None else (),
             purpose="TREAT",
             network=call.network,
             request=call.request_id or None,
             patient=None if patient is None else house.pseudonymiser.pseudonym("patient", patient, server),
-            patient_authority=None if patient is None else server or None,
         )
+
+    def _server(self, session: Session) -> str:
+        """The FHIR server of a session's patient; that of its user, when the site has dropped that EHR."""
+        ehr = self._house.smart.service.ehrs.by_name(session.ehr)
+        return ehr.base.url if ehr is not None else of_reference(session.person.fhir_user).authority
 
     async def _if_possible(self, access: Access) -> None:
         try:

@@ -21,6 +21,7 @@ def upgrade() -> None:
         _TABLE,
         sa.Column("authority", sa.Text(), primary_key=True),
         sa.Column("first_seen", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("sealed_name", sa.Text(), nullable=False, comment="AES-GCM under the site key"),
     )
     if op.get_bind().dialect.name == "postgresql":
         op.execute(

@@ -29,14 +29,13 @@ def asked(start_server: Start) -> Running:
     """A server with twenty decisions a minute apart, of five patients, and a few other events."""
     running = start_server()
     name = running.house.pseudonymiser.pseudonym
+    named = running.house.authority_names.keep(EHR)
     records: list[Any] = [
         decision(
             new_id(),
             recorded=NOON + timedelta(minutes=number),
             patient=name("patient", f"patient-{number % 5}", EHR),
-            patient_authority=EHR,
             user=name("user", f"Practitioner/{number % 2}", EHR),
-            user_authority=EHR,
             client="https://ehr.example/client",
             hook_instance=f"hook-{number:02d}-instance",
             status=412 if number == 7 else 200,
@@ -60,7 +59,6 @@ def asked(start_server: Start) -> Running:
             activity="login",
             service="auth",
             user=name("user", "Practitioner/0", EHR),
-            user_authority=EHR,
             roles=("auditor",),
             network="10.0.0.7",
         ),
@@ -79,9 +77,9 @@ def asked(start_server: Start) -> Running:
             activity="patient-erased",
             service="privacy",
             patient=name("patient", "patient-3", EHR),
-            patient_authority=EHR,
             entities=(Entity("AuditEvent/some-other"),),
         ),
+        *named.records,
     ]
     record_all(running, records)
     return running

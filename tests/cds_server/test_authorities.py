@@ -1,22 +1,30 @@
 """Two EHRs that use one id for two people: whose data is found, given out, held and erased."""
 
+import base64
 import json
 import zipfile
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from audit_helpers import rows
 from auth_helpers import BASE, Ehr, protected, published
-from decisions_helpers import bundle_of_example, call, replays
+from decisions_helpers import bundle_of_example, call, command, replays
 from server_helpers import ASSESSMENT, Running, example, minimal
+from sqlalchemy import text
 
 from cds_server import authorities, desk_privacy, desk_retention
 from cds_server.auth.principal import ANONYMOUS, Principal, Role
 from cds_server.authorities import UNNAMED, Authority, Identity
 from cds_server.cli_desk import NotDone
+from cds_server.db.engine import create_engine
+from cds_server.db.urls import is_sqlite
 from cds_server.desk_patient import Whom
+from cds_server.people import known_authorities
+from cds_server.privacy import Cipher, DecryptionFailed
+from cds_server.site_keys import site_keys
 from cds_server.state import Knowledge
 
 Start = Callable[..., Running]
@@ -38,11 +46,26 @@ def patient() -> str:
     return found
 
 
+async def names(server: Running) -> dict[str | None, str]:
+    """The names of authorities by what events call them."""
+    engine = create_engine(server.database_url)
+    try:
+        cipher = Cipher(site_keys(server.house.settings).cipher)
+        return {None: UNNAMED} | {one.digest: one.name for one in await known_authorities(engine, cipher)}
+    finally:
+        await engine.dispose()
+
+
+async def payloads(server: Running, action: str) -> list[dict[str, Any]]:
+    """What is recorded of an activity, oldest first."""
+    query = f"SELECT payload FROM events WHERE action = '{action}' ORDER BY seq"
+    return [json.loads(payload) for (payload,) in await rows(server.database_url, query)]
+
+
 async def decided(server: Running) -> dict[str, str]:
-    """The pseudonym of the patient of each decision, by authority."""
-    found = await rows(server.database_url, "SELECT payload FROM events WHERE action = 'hook-call'")
-    records = [json.loads(payload) for (payload,) in found]
-    return {record["patient_authority"]: record["patient"] for record in records}
+    """The pseudonym of the patient of each decision, by the authority's name."""
+    named = await names(server)
+    return {named[one["authority"]]: one["patient"] for one in await payloads(server, "hook-call")}
 
 
 def requests_in(path: Path) -> list[dict[str, Any]]:
@@ -131,12 +154,13 @@ async def test_one_id_at_two_servers_is_two_people(site: Running) -> None:
     for table in ("patient_keys", "stored_decisions"):
         subjects = await rows(site.database_url, f"SELECT subject FROM {table}")
         assert {subject for (subject,) in subjects} == set(of.values())
-    known = await rows(site.database_url, "SELECT authority FROM assigning_authorities ORDER BY authority")
-    assert known == [(NORTH,), (SOUTH,)]
+    # A name comes from the caller and may hold anything: it is sealed.
+    known = await rows(site.database_url, "SELECT * FROM assigning_authorities")
+    assert len(known) == 2 and "127.0.0.1" not in str(known)
 
 
 async def test_the_auditor_finds_both_by_the_bare_id_and_each_by_its_server(site: Running) -> None:
-    of = await decided(site)
+    of, named = await decided(site), await names(site)
 
     def found(query: str) -> set[str]:
         answer = site.client.get(f"/fhir/AuditEvent?subtype=hook-call&{query}").json()
@@ -148,7 +172,7 @@ async def test_the_auditor_finds_both_by_the_bare_id_and_each_by_its_server(site
         ]
         for entity in entities:
             [authority] = [one["valueString"] for one in entity["detail"]]
-            assert entity["what"]["identifier"]["value"] == of[authority]
+            assert entity["what"]["identifier"]["value"] == of[named[authority]]
         return {entity["what"]["identifier"]["value"] for entity in entities}
 
     assert found(f"patient={patient()}") == set(of.values())
@@ -255,12 +279,11 @@ async def test_a_client_speaks_of_its_own_servers_patients_only(start_server: St
                 entry["fullUrl"] = f"{SOUTH}/Patient/{entry['resource']['id']}"
         answer = server.post("/fhir/$assess", bundle, headers=ehr.headers("/fhir/$assess"))
         assert answer.status_code == 403
-    found = await rows(server.database_url, "SELECT status, payload FROM events WHERE action = 'hook-call'")
-    told = {(status, json.loads(payload)["patient_authority"]) for status, payload in found}
+    named = await names(server)
+    told = {(one["status"], named[one["authority"]]) for one in await payloads(server, "hook-call")}
     # What was refused is recorded, and not as of the server that it named.
     assert told == {(403, NORTH), (200, NORTH)}
-    denied = await rows(server.database_url, "SELECT payload FROM events WHERE action = 'access-denied'")
-    assert [json.loads(payload)["reason"] for (payload,) in denied] == ["fhir-server"]
+    assert [one["reason"] for one in await payloads(server, "access-denied")] == ["fhir-server"]
 
 
 async def test_two_clients_that_name_no_server_have_patients_of_their_own(
@@ -282,5 +305,34 @@ async def test_an_assessed_bundle_is_of_the_server_its_patient_is_at(start_serve
     for entry in bundle["entry"]:
         entry["fullUrl"] = f"{NORTH}/{entry['resource']['resourceType']}/{entry['resource']['id']}"
     assert server.post("/fhir/$assess", bundle).status_code == 200
-    found = await rows(server.database_url, "SELECT payload FROM events WHERE action = 'assess' ORDER BY seq")
-    assert [json.loads(payload)["patient_authority"] for (payload,) in found] == [None, NORTH]
+    named = await names(server)
+    assert [named[one["authority"]] for one in await payloads(server, "assess")] == [UNNAMED, NORTH]
+
+
+async def test_the_names_of_systems_can_be_listed(site: Running) -> None:
+    listed = command(site.house.settings, "audit", "authorities")
+    assert listed.returncode == 0, listed.stderr
+    assert NORTH in listed.stdout and SOUTH in listed.stdout
+
+
+async def test_after_a_rotation_everybody_is_still_found(site: Running, tmp_path: Path) -> None:
+    settings = site.house.settings
+    key = base64.b64encode(b"r" * 32)
+    for purpose in ("pseudonym", "cipher"):
+        (settings.var_dir / "keys" / f"{purpose}-2.key").write_bytes(key)
+    out = tmp_path / "export.zip"
+    await desk_privacy.export(settings, Whom(patient(), (SOUTH,)), out)
+    assert [request["fhirServer"] for request in requests_in(out)] == [SOUTH]
+
+
+async def test_a_name_that_was_altered_stops_what_must_find_everybody(site: Running) -> None:
+    engine = create_engine(site.database_url)
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("INSERT INTO assigning_authorities VALUES ('p1-made-up', :now, 'c1.AAAA')"),
+            {"now": "2026-11-26 00:00:00" if is_sqlite(site.database_url) else datetime.now(UTC)},
+        )
+    await engine.dispose()
+    with pytest.raises(DecryptionFailed):
+        await desk_privacy.erase(site.house.settings, Whom(patient(), (NORTH,)), confirmed=True)
+    assert site.client.get(f"/fhir/AuditEvent?patient={patient()}").status_code == 503
