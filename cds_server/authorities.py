@@ -3,13 +3,11 @@
 Two EHRs may give the same id to different people.  So a pseudonym, and every data key, hold and erasure that
 hangs on it, is of an id *and* of who gave it: the base URL of the FHIR server that the person's resource is
 on, or the client that called where no server was named.  `UNNAMED` is where neither is known: a site with
-one EHR that authenticates nobody, and everything from before authorities were kept.
+one EHR that authenticates nobody, and everything from before pseudonyms told authorities apart.
 
-Which authority a call speaks of is decided here and nowhere else.  How names of authorities are kept, so that
-a search by a bare id can look under each, is `cds_server.people`'s business.
+Which authority a call speaks of is decided here and nowhere else.
 """
 
-from collections.abc import Iterable
 from typing import Protocol
 
 import msgspec
@@ -29,8 +27,11 @@ class Identity(msgspec.Struct, frozen=True):
 
 
 class Authority(msgspec.Struct, frozen=True):
-    """The authority of a call's ids.  `theirs` is false when the caller named a server that its entry in the
-    file of trusted clients does not list; `name` is then the caller's own."""
+    """The authority of a call's ids.
+
+    `theirs` is false when the caller may not speak of that server's people: the file of trusted clients gives
+    it to others, or lists the caller's own servers without it.
+    """
 
     name: str
     theirs: bool = True
@@ -40,7 +41,10 @@ class Clients(Protocol):
     """What is needed of `cds_server.auth.clients.TrustedClients`."""
 
     def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...]:
-        """The FHIR servers of a client, as its entry lists them; none: it may name any."""
+        """The FHIR servers of a client, as its entry lists them; none: it may name any that nobody lists."""
+
+    def listed(self, server: str) -> bool:
+        """Whether any entry lists the server."""
 
 
 def of_call(principal: Principal, clients: Clients, server: str | None) -> Authority:
@@ -48,20 +52,42 @@ def of_call(principal: Principal, clients: Clients, server: str | None) -> Autho
 
     Args:
         server: the base URL of the FHIR server the call names (`fhirServer`, or where the Patient's
-            `fullUrl` is); what is no such URL counts as none.
+            `fullUrl` is).  What is no such URL is an authority of its own all the same: nobody's ids get
+            mixed with those of a call that names none.
     """
-    named = base_of(server)
+    named = base_of(server) or (server.strip() if server else "")
     if principal.kind == "client":
-        listed = clients.servers_of(principal.issuer, principal.tenant)
-        own = listed[0] if listed else principal.client or UNNAMED
-        if named is None or not listed:
-            return Authority(named or own)
-        return Authority(named) if named in listed else Authority(own, theirs=False)
-    if named is not None:
-        return Authority(named)
+        servers = clients.servers_of(principal.issuer, principal.tenant)
+        if not named:
+            # Of several servers none may be guessed.
+            return Authority(servers[0] if len(servers) == 1 else client_name(principal.client or ""))
+        return Authority(named, theirs=named in servers if servers else not clients.listed(named))
+    if named:
+        # People come from the site's own identity provider, or from the very EHR that they were launched in.
+        return Authority(named, theirs=principal.kind == "user" or not clients.listed(named))
     if principal.fhir_user is not None:
         return Authority(of_reference(principal.fhir_user).authority)
     return Authority(UNNAMED)
+
+
+def client_name(client: str) -> str:
+    """The authority of a client that names no server; apart from the servers' names."""
+    return f"client:{client}"
+
+
+def of_user(user: str, whose: Authority) -> Identity:
+    """Who a hook's `userId` names: somebody of the call's authority, whatever server stands in it."""
+    found = of_reference(user)
+    return Identity(whose.name, found.value if found.authority == whose.name else user)
+
+
+def of_principal(principal: Principal) -> Identity | None:
+    """Who a user is: the FHIR resource, or else the id with its issuer; `None` for who is no person."""
+    if principal.kind != "user":
+        return None
+    if principal.fhir_user is not None:
+        return of_reference(principal.fhir_user)
+    return Identity(principal.issuer, principal.id)
 
 
 def base_of(url: str | None) -> str | None:
@@ -83,28 +109,3 @@ def of_reference(reference: str) -> Identity:
     base, second, kind = base.rpartition("/")
     server = base_of(base) if slash and second and kind and tail else None
     return Identity(UNNAMED, reference) if server is None else Identity(server, f"{kind}/{tail}")
-
-
-def of_user(user: str, whose: Authority) -> Identity:
-    """Who a hook's `userId` names: of the server in it, or else of the call's authority."""
-    found = of_reference(user)
-    return found if found.authority else Identity(whose.name, user)
-
-
-def of_principal(principal: Principal) -> Identity | None:
-    """Who a user is: the FHIR resource, or else the id with its issuer; `None` for who is no person."""
-    if principal.kind != "user":
-        return None
-    if principal.fhir_user is not None:
-        return of_reference(principal.fhir_user)
-    return Identity(principal.issuer, principal.id)
-
-
-def shown(authority: str) -> str:
-    """An authority as people read and write it at the command line."""
-    return authority or "unnamed"
-
-
-def read(texts: Iterable[str]) -> tuple[str, ...]:
-    """The inverse of `shown`; a FHIR server in any form of its URL."""
-    return tuple(UNNAMED if text == "unnamed" else base_of(text) or text for text in texts)

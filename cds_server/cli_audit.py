@@ -30,8 +30,7 @@ from cds_server.cli_settings import read_settings
 from cds_server.clock import utc_now
 from cds_server.db.engine import create_engine
 from cds_server.errors import RequestMalformed
-from cds_server.people import KnownAuthority, People, known_authorities
-from cds_server.privacy import Cipher, DecryptionFailed, KeyMaterialInvalid, Pseudonymiser
+from cds_server.privacy import KeyMaterialInvalid, Pseudonymiser
 from cds_server.settings import Settings
 from cds_server.site_keys import site_keys, site_signer
 
@@ -39,14 +38,7 @@ audit_commands = typer.Typer(
     help="The audit trail: list, show, export, verify, make a checkpoint.", no_args_is_help=True
 )
 _T = TypeVar("_T")
-_FAULTS = (
-    SQLAlchemyError,
-    OSError,
-    KeyMaterialInvalid,
-    CheckpointFileInvalid,
-    AuditUnavailable,
-    DecryptionFailed,
-)
+_FAULTS = (SQLAlchemyError, OSError, KeyMaterialInvalid, CheckpointFileInvalid, AuditUnavailable)
 
 Conditions = Annotated[
     list[str] | None,
@@ -67,11 +59,6 @@ class _Site:
     sealer: Sealer
     reader: AuditReader
     pseudonymiser: Pseudonymiser
-    cipher: Cipher
-
-    async def people(self) -> People:
-        """For finding the pseudonyms of a person by an id."""
-        return await People.load(self.pseudonymiser, self.cipher, self.engine)
 
 
 @audit_commands.command("list")
@@ -84,7 +71,7 @@ def list_(
     from cds_server.fhir_api.audit_parameters import read_search  # noqa: PLC0415
 
     async def work(site: _Site) -> Page:
-        asked = read_search(_pairs(conditions), await site.people())
+        asked = read_search(_pairs(conditions), site.pseudonymiser)
         page = await site.reader.page(asked.question, count)
         await site.trail.record(of_operator("audit-searched", query=asked.query()))
         return page
@@ -107,21 +94,6 @@ def list_(
         typer.echo(f"event {event_id} cannot be read: cds-server audit verify", err=True)
     if page.following is not None:
         typer.echo("There are older ones: narrow the dates, or export.")
-
-
-@audit_commands.command()
-def authorities() -> None:
-    """List the systems whose patients' ids are in the trail, with what events call them."""
-
-    async def work(site: _Site) -> list[KnownAuthority]:
-        found = await known_authorities(site.engine, site.cipher)
-        await site.trail.record(of_operator("audit-searched", query="authorities"))
-        return found
-
-    table = Table("FHIR server, or client", "assigning-authority in events", "since")
-    for one in _run(work):
-        table.add_row(one.name, one.digest, one.since.date().isoformat())
-    Console().print(table)
 
 
 @audit_commands.command()
@@ -158,7 +130,7 @@ def export(
         _fail("The name of the file must end in .ndjson or .csv.")
 
     async def work(site: _Site) -> int:
-        asked = read_search(_pairs(conditions), await site.people())
+        asked = read_search(_pairs(conditions), site.pseudonymiser)
         total = await site.reader.count(asked.question)
         detail = (("events", str(total)), ("format", kind))
         await site.trail.record(of_operator("audit-exported", query=asked.query(), detail=detail))
@@ -288,8 +260,7 @@ async def _site() -> AsyncIterator[_Site]:
     try:
         await trail.start()
         try:
-            pseudonymiser, cipher = Pseudonymiser(keys.pseudonym), Cipher(keys.cipher)
-            yield _Site(settings, engine, trail, sealer, AuditReader(engine), pseudonymiser, cipher)
+            yield _Site(settings, engine, trail, sealer, AuditReader(engine), Pseudonymiser(keys.pseudonym))
         finally:
             up = trail.state().database_up
             await trail.close()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cds_server.auth.clients import ClientEntry, ClientsFileInvalid, load_clients, read_entries
@@ -52,7 +53,7 @@ def check(
             entry.jku or "—",
             keys,
             ", ".join(entry.tenants) or "none allowed",
-            ", ".join(entry.fhir_servers) or "any",
+            escape(", ".join(entry.fhir_servers)) or "any that nobody lists",
             str(entry.rate_per_minute or "default"),
             ", ".join(sorted(entry.roles)),
         )

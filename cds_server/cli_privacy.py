@@ -32,8 +32,8 @@ ServerOption = Annotated[
     list[str] | None,
     typer.Option(
         "--server",
-        help="Base URL of the FHIR server whose patient is meant (or the client that called; or `unnamed`), "
-        "where several use one id. May be given more than once.",
+        help="Where several systems use one id: the FHIR server whose patient is meant (its base URL; or the "
+        "client, the pseudonym, or `unnamed`). May be given more than once.",
     ),
 ]
 EveryOption = Annotated[

@@ -6,19 +6,29 @@ guesses between them: where several hold something under an id, it names them an
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, union_all
+import typer
+from sqlalchemy import select
 
-from cds_server.authorities import read, shown
+from cds_server.auth.clients import ClientsFileInvalid, read_entries
+from cds_server.authorities import UNNAMED, base_of, client_name
 from cds_server.cli_desk import NotDone
-from cds_server.db.models import Event
-from cds_server.db.models_decisions import PatientKeyRow, StoredDecisionRow
+from cds_server.db.models_decisions import StoredDecisionRow
+from cds_server.decisions.export import server_of
+from cds_server.decisions.keys import DataKeys
+from cds_server.decisions.opening import NoReplay, Opener
+from cds_server.decisions.shelf import Shelf
+from cds_server.decisions.subjects import everywhere, in_care
 from cds_server.operator import Desk
-from cds_server.people import People
+from cds_server.privacy import is_pseudonym, parts
+from cds_server.settings import Settings
+from cds_server.smart.ehrs import EhrsInvalid, registered
+
+UNNAMED_SHOWN = "unnamed"
 
 
 @dataclass(frozen=True, slots=True)
 class Whom:
-    """A patient as the command line names one; `servers` empty: the one authority that holds something."""
+    """A patient as the command line names one; `servers` empty: the one system that holds something."""
 
     patient: str
     servers: tuple[str, ...] = ()
@@ -35,60 +45,125 @@ class Whom:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """The patient's pseudonyms under all keys, the one of the newest key first."""
+    """Who is meant: `subjects` (`decisions.subjects`), and `told`, one pseudonym for each system.
 
-    pseudonyms: tuple[str, ...]
-    people: People
+    `left` are the systems that hold something under the id and are not meant; `unnamed` says whether what no
+    system is named for is meant.
+    """
+
+    subjects: tuple[str, ...]
+    told: tuple[str, ...]
+    left: tuple[str, ...]
+    unnamed: bool
 
 
 async def find(desk: Desk, whom: Whom, activity: str) -> Found:
-    """The pseudonyms to work on.
+    """Who is meant.
 
     Args:
-        activity: what is recorded as refused when it is not clear who is meant.
+        activity: what is recorded as refused when that is not clear.
 
     Raises:
-        NotDone: several authorities hold something under the id, or a named one is not known.
+        NotDone: several systems hold something under the id, or a named one holds nothing.
     """
-    people = await desk.people()
+    systems = await _systems(desk, whom.id)
     if whom.servers:
-        chosen = named(people, whom.servers)
-    elif whom.every:
-        chosen = people.authorities
+        chosen = [_named(systems, server) for server in whom.servers]
+    elif whom.every or len(systems) <= 1:
+        chosen = list(systems)
     else:
-        holding = [one for one in people.authorities if await _holds(desk, people.patient(whom.id, one))]
-        if len(holding) > 1:
-            await desk.record(activity, status=409, result="refused", reason="several-servers")
-            raise NotDone(
-                f"Patients of {len(holding)} systems have this id, and they may be different people. Name "
-                "whom you mean with --server (more than once for several), or say --every-server if they "
-                "are one person:\n" + "\n".join(f"  --server {shown(one)}" for one in holding)
-            )
-        chosen = tuple(holding) or people.authorities
-    found = (pseudonym for one in chosen for pseudonym in people.patient(whom.id, one))
-    return Found(tuple(found), people)
+        told = desk.pseudonymiser.pseudonym("patient", whom.id, UNNAMED)
+        await desk.record(activity, patient=told, status=409, result="refused", reason="several-systems")
+        raise NotDone(
+            f"Patients of {len(systems)} systems have this id, and they may be different people. Name whom "
+            "you mean with --server (more than once for several), or say --every-server if they are one "
+            f"person:\n{_list(systems)}"
+        )
+    persons = desk.pseudonymiser.persons("patient", whom.id)
+    subjects = [subject for name in chosen for subject in systems[name]]
+    if whom.every:
+        subjects += [everywhere(person) for person in persons]
+    return Found(
+        subjects=tuple(dict.fromkeys(subjects)) or persons,
+        told=tuple(systems[name][0] for name in chosen) or persons[:1],
+        left=tuple(name for name in systems if name not in chosen),
+        unnamed=UNNAMED_SHOWN in chosen,
+    )
 
 
-def named(people: People, servers: tuple[str, ...]) -> tuple[str, ...]:
-    """The authorities of those names.  Raises `NotDone` for one that nothing was ever recorded of."""
-    wanted = read(servers)
-    for given, one in zip(servers, wanted, strict=True):
-        if one not in people.authorities:
-            known = ", ".join(shown(authority) for authority in people.authorities)
-            raise NotDone(f"Nothing was ever recorded of patients of {given}. Known are: {known}.")
-    return wanted
+def authority_of(server: str) -> str:
+    """The name of an authority as the command line gives it."""
+    return UNNAMED if server == UNNAMED_SHOWN else base_of(server) or server
 
 
-async def _holds(desk: Desk, pseudonyms: tuple[str, ...]) -> bool:
-    """Whether anything is recorded or kept under one of the pseudonyms."""
-    anything = union_all(
-        select(Event.event_id.label("found"))
-        .where(Event.patient.in_(pseudonyms))
+def _named(systems: dict[str, list[str]], server: str) -> str:
+    for name in (server, base_of(server), client_name(server)):
+        if name in systems:
+            return name
+    for name, subjects in systems.items():
+        if is_pseudonym(server) and server in subjects:
+            return name
+    held = f" These do:\n{_list(systems)}" if systems else ""
+    raise NotDone(f"{server} holds nothing under this id.{held}")
+
+
+def _list(systems: dict[str, list[str]]) -> str:
+    return "\n".join(f"  --server {name}" for name in systems)
+
+
+async def _systems(desk: Desk, patient: str) -> dict[str, list[str]]:
+    """The systems that hold something under an id, oldest first; of each the subjects, newest key first.
+
+    A system is called by its name where that can be told, and else by the patient's pseudonym there.
+    """
+    every = desk.pseudonymiser.all
+    known = await in_care(desk.engine, desk.pseudonymiser.persons("patient", patient))
+    names = dict.fromkeys(every("patient", patient, UNNAMED), UNNAMED_SHOWN)
+    for authority in _configured(desk.settings):
+        names |= dict.fromkeys(every("patient", patient, authority), authority)
+    found: dict[str, list[str]] = {}
+    for subject in known:
+        if subject not in names:
+            for authority in await _recorded(desk, subject):
+                names |= dict.fromkeys(every("patient", patient, authority), authority)
+        found.setdefault(names.get(subject, subject), []).append(subject)
+    persons = desk.pseudonymiser.persons("patient", patient)
+    return {name: sorted(some, key=lambda one: persons.index(parts(one)[0])) for name, some in found.items()}
+
+
+def _configured(settings: Settings) -> list[str]:
+    """The authorities that the site's settings name."""
+    found = [base.url for base in settings.fhir_servers.bases]
+    try:
+        found += [ehr.base.url for ehr in registered(settings).entries]
+        if settings.trusted_clients is not None:
+            for entry in read_entries(settings.trusted_clients):
+                found += entry.fhir_servers
+                found += [client_name(f"{entry.issuer}|{tenant}") for tenant in entry.tenants]
+                found.append(client_name(entry.issuer))
+    except (ClientsFileInvalid, EhrsInvalid) as fault:
+        typer.echo(f"Names of systems may be missing: {fault}", err=True)
+    return found
+
+
+async def _recorded(desk: Desk, subject: str) -> list[str]:
+    """What the newest kept decision of a subject says of its system."""
+    query = (
+        select(StoredDecisionRow.event_id)
+        .where(StoredDecisionRow.subject == subject)
+        .order_by(StoredDecisionRow.recorded.desc())
         .limit(1)
-        .subquery()
-        .select(),
-        select(StoredDecisionRow.event_id).where(StoredDecisionRow.subject.in_(pseudonyms)),
-        select(PatientKeyRow.key_id).where(PatientKeyRow.subject.in_(pseudonyms)),
-    ).limit(1)
+    )
     async with desk.engine.connect() as connection:
-        return (await connection.execute(anything)).first() is not None
+        event_id = (await connection.execute(query)).scalar()
+    shelf = Shelf(desk.engine)
+    decision = await shelf.decision(event_id) if event_id is not None else None
+    if decision is None:
+        return []
+    found = [client_name(decision.client)] if decision.client else []
+    try:
+        stored = await Opener(shelf, DataKeys(desk.keys.master, now=desk.now)).stored(decision)
+    except NoReplay:
+        return found
+    server = server_of(stored)
+    return [*found, server] if server is not None else found

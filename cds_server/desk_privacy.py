@@ -13,7 +13,7 @@ from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.opening import Opener
 from cds_server.decisions.person import Person
 from cds_server.decisions.shelf import Shelf
-from cds_server.desk_patient import Whom, find
+from cds_server.desk_patient import Found, Whom, authority_of, find
 from cds_server.feedback import FeedbackStore
 from cds_server.operator import at_desk
 from cds_server.privacy import Cipher
@@ -23,38 +23,44 @@ from cds_server.settings import Settings
 async def export(settings: Settings, whom: Whom, path: Path) -> None:
     """Write the archive of one patient; `path` must be free."""
     async with at_desk(settings) as desk:
-        pseudonyms = (await find(desk, whom, "patient-exported")).pseudonyms
-        await desk.record("patient-exported", patient=pseudonyms[0], systems=_systems(whom))
+        found = await find(desk, whom, "patient-exported")
+        for one in found.told:
+            await desk.record("patient-exported", patient=one, systems=_systems(whom))
+        # What was kept before pseudonyms told systems apart says in its requests whose it is.
+        servers = frozenset(map(authority_of, whom.servers)) if whom.servers and not found.unnamed else None
+        former = desk.pseudonymiser.persons("patient", whom.id) if servers is not None else ()
         keys = DataKeys(desk.keys.master, now=desk.now)
         store = FeedbackStore(desk.trail, Cipher(desk.keys.cipher), keys, engine=desk.engine)
         done = await export_person(
             path,
-            Person(desk.engine, pseudonyms),
+            Person(desk.engine, (*found.subjects, *former)),
             Opener(Shelf(desk.engine), keys),
             store,
+            servers=servers,
             years=settings.retention_years,
         )
     typer.echo(
         f"{path}: {done.events} events, {done.decisions} decisions with their inputs, {done.not_kept} "
         f"without, {done.feedback} answers of clinicians. It is the patient's record in the clear."
     )
+    _say_left(found)
 
 
 async def erase(settings: Settings, whom: Whom, *, confirmed: bool) -> None:
     """Destroy what is kept of one patient, after a question unless `confirmed`."""
     async with at_desk(settings) as desk:
         found = await find(desk, whom, "patient-erased")
-        pseudonyms = found.pseudonyms
-        holds = await Holds(desk.engine, Cipher(desk.keys.cipher)).on(pseudonyms, found.people)
+        holds = await Holds(desk.engine, Cipher(desk.keys.cipher)).on(found.subjects, desk.pseudonymiser)
         if holds:
-            await desk.record(
-                "patient-erased", patient=pseudonyms[0], status=409, result="refused", reason="legal-hold"
-            )
+            for one in found.told:
+                await desk.record(
+                    "patient-erased", patient=one, status=409, result="refused", reason="legal-hold"
+                )
             raise NotDone(
                 f"Not erased: {len(holds)} legal hold(s) in force: see `cds-server retention hold list`."
             )
         destruction = Destruction(desk.engine)
-        subjects = await destruction.subjects_of(pseudonyms)
+        subjects = await destruction.subjects_of(found.subjects)
         amount = await destruction.amount(subjects)
         typer.echo(
             f"Kept of this patient: {amount.decisions} decisions, {amount.keys} data keys. After this "
@@ -62,29 +68,34 @@ async def erase(settings: Settings, whom: Whom, *, confirmed: bool) -> None:
         )
         if not confirmed and not typer.confirm("Destroy them?"):
             raise NotDone("Nothing was destroyed.")
-        await desk.record(
-            "patient-erased",
-            patient=pseudonyms[0],
-            result="ordered",
-            systems=_systems(whom),
-            keys=amount.keys,
-            decisions=amount.decisions,
-        )
+        for one in found.told:
+            await desk.record(
+                "patient-erased",
+                patient=one,
+                result="ordered",
+                systems=_systems(whom),
+                keys=amount.keys,
+                decisions=amount.decisions,
+            )
         now = desk.now()
-        note(settings.var_dir, Erasure(now, pseudonyms))
+        note(settings.var_dir, Erasure(now, found.subjects))
         gone = await destruction.erase(subjects, now)
         left = await destruction.scrub()
-        await desk.record(
-            "patient-erased",
-            patient=pseudonyms[0],
-            result="done",
-            keys=gone.keys,
-            decisions=gone.decisions,
-        )
+        for one in found.told:
+            await desk.record(
+                "patient-erased", patient=one, result="done", keys=gone.keys, decisions=gone.decisions
+            )
     typer.echo(f"Destroyed: {gone.keys} data keys, {gone.decisions} decisions.")
     if left:
         typer.echo(f"Still in the database's files: {left}.", err=True)
+    _say_left(found)
     typer.echo("Backups made before now still hold them; after restoring one: cds-server privacy reapply")
+
+
+def _say_left(found: Found) -> None:
+    """What somebody may have forgotten to name."""
+    if found.left:
+        typer.echo(f"Not touched: what is kept under this id of {', '.join(found.left)}.")
 
 
 def _systems(whom: Whom) -> str:

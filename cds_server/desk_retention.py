@@ -5,17 +5,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from cds_server.authorities import shown
 from cds_server.cli_desk import NotDone
 from cds_server.decisions.destruction import NOTHING, Destruction
-from cds_server.decisions.holds import Hold, Holds, HoldUnknown
+from cds_server.decisions.holds import Hold, Holds
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.retention import cutoff
 from cds_server.decisions.rewrap import rewrap_all, waiting
-from cds_server.desk_patient import Whom, named
+from cds_server.desk_patient import Whom, authority_of
 from cds_server.operator import at_desk
-from cds_server.people import People
-from cds_server.privacy import Cipher
+from cds_server.privacy import Cipher, Pseudonymiser
 from cds_server.settings import Settings
 
 _console = Console()
@@ -28,9 +26,9 @@ async def run_retention(settings: Settings, *, dry_run: bool) -> None:
         now = desk.now()
         before = cutoff(now, settings.retention_years)
         holds = await Holds(desk.engine, Cipher(desk.keys.cipher)).in_force()
-        people = await desk.people()
-        held = sorted({one for hold in holds for one in hold.subjects(people)})
         destruction = Destruction(desk.engine)
+        named = sorted({one for hold in holds for one in hold.subjects(desk.pseudonymiser)})
+        held = await destruction.subjects_of(named)
         free, kept, keys = await destruction.expired(before, held)
         table = Table(
             title=f"Older than {before.date()} ({settings.retention_years} years)", title_justify="left"
@@ -70,13 +68,11 @@ async def place(
 ) -> str:
     """Place a hold; returns its id."""
     async with at_desk(settings) as desk:
-        people = await desk.people()
-        authority = named(people, (server,))[0] if server is not None else None
-        identity = Whom(patient).id if patient is not None else None
         # Of an id alone every system's patient is held: too much held is mended by lifting.
-        whom = people.current(identity, authority) if identity is not None else (pseudonym,)
-        for one in whom:
-            await desk.record("hold-placed", patient=one)
+        authority = authority_of(server) if server is not None else None
+        identity = Whom(patient).id if patient is not None else None
+        whom = pseudonym or desk.pseudonymiser.pseudonym("patient", identity or "", authority or "")
+        await desk.record("hold-placed", patient=whom)
         return await Holds(desk.engine, Cipher(desk.keys.cipher)).place(
             patient=identity, authority=authority, pseudonym=pseudonym, reason=reason, by=by, now=desk.now()
         )
@@ -86,20 +82,19 @@ async def lift(settings: Settings, hold: str, *, reason: str, by: str) -> None:
     """Lift a hold."""
     async with at_desk(settings) as desk:
         holds = Holds(desk.engine, Cipher(desk.keys.cipher))
-        try:
-            lifted = await holds.lift(hold, reason=reason, by=by, now=desk.now())
-        except HoldUnknown:
-            raise NotDone(f"No hold {hold} is in force.") from None
-        for one in _current(lifted, await desk.people()):
-            await desk.record("hold-lifted", patient=one, hold=hold)
+        lifted = next((one for one in await holds.in_force() if one.hold_id == hold), None)
+        if lifted is None:
+            raise NotDone(f"No hold {hold} is in force.")
+        await desk.record("hold-lifted", patient=_whom(lifted, desk.pseudonymiser), hold=hold)
+        await holds.lift(hold, reason=reason, by=by, now=desk.now())
     typer.echo("Lifted.")
 
 
-def _current(hold: Hold, people: People) -> tuple[str, ...]:
-    """Whom a hold is on, one pseudonym each."""
+def _whom(hold: Hold, pseudonymiser: Pseudonymiser) -> str:
+    """The pseudonym under the newest key of whom a hold is on."""
     if hold.patient is None:
-        return (hold.pseudonym or "",)
-    return people.current(hold.patient, hold.authority)
+        return hold.pseudonym or ""
+    return pseudonymiser.pseudonym("patient", hold.patient, hold.authority or "")
 
 
 async def list_holds(settings: Settings) -> None:
@@ -109,10 +104,9 @@ async def list_holds(settings: Settings) -> None:
         table = Table(title="Legal holds in force", title_justify="left")
         for heading in ("hold", "placed", "patient (pseudonym)", "of", "reason", "by"):
             table.add_column(heading, overflow="fold")
-        people = await desk.people()
         for hold in found:
-            whom = "\n".join(_current(hold, people))
-            of = "" if hold.pseudonym else "every system" if hold.authority is None else shown(hold.authority)
+            whom = _whom(hold, desk.pseudonymiser)
+            of = "" if hold.pseudonym else "every system" if hold.authority is None else hold.authority
             table.add_row(hold.hold_id, hold.placed.date().isoformat(), whom, of, hold.reason, hold.by)
     _console.print(table)
 

@@ -10,7 +10,7 @@ import binascii
 import hmac
 import os
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -122,36 +122,52 @@ class Pseudonymiser:
         return f"<Pseudonymiser {self._keys[0][0]}>"
 
     def pseudonym(self, kind: str, value: str, authority: str) -> str:
-        """The pseudonym of `value`, e.g. ``p1-k3fw...`` (key number, then 128 bits of HMAC-SHA256 in base32).
+        """The pseudonym of `value`, e.g. ``p1-k3fw...``, with who gave it ``p1-k3fw....7xq2...``.
+
+        Key number, then 128 bits of HMAC-SHA256 in base32 of the value, then likewise of the authority.
 
         Args:
             kind: what the value names (``patient``, ``user``); the same value of two kinds is unlinkable.
             value: the identifier.
-            authority: who gave the identifier (`cds_server.authorities`): the same value of two authorities
-                is two people, and unlinkable.
+            authority: who gave the identifier (`cds_server.authorities`); the same value of two authorities
+                is two people, whose pseudonyms begin alike.  Of ``""`` there is no second part.
         """
         return _pseudonym(*self._keys[0], kind, value, authority)
 
-    def all(self, kind: str, value: str, authorities: Iterable[str]) -> tuple[str, ...]:
-        """The pseudonyms of `value` under every key of the ring and of every authority, newest key first.
+    def persons(self, kind: str, value: str) -> tuple[str, ...]:
+        """The first parts of the pseudonyms of `value`, under every key of the ring, the current one first.
 
         For looking somebody up: what was stored before a rotation stands under an older one.
         """
-        known = tuple(authorities)
-        return tuple(
-            _pseudonym(prefix, key, kind, value, authority)
-            for prefix, key in self._keys
-            for authority in known
-        )
+        return self.all(kind, value, "")
+
+    def all(self, kind: str, value: str, authority: str) -> tuple[str, ...]:
+        """The whole pseudonyms likewise."""
+        return tuple(_pseudonym(prefix, key, kind, value, authority) for prefix, key in self._keys)
+
+
+def parts(pseudonym: str) -> tuple[str, str | None]:
+    """A pseudonym's person and authority; ``None`` for one without."""
+    person, dot, authority = pseudonym.partition(".")
+    return person, authority if dot else None
+
+
+def is_pseudonym(value: str) -> bool:
+    """Whether a value has the form of our pseudonyms (``p1-…``)."""
+    number, dash, rest = value[1:].partition("-")
+    return value[:1] == "p" and number.isascii() and number.isdigit() and bool(dash and rest)
 
 
 def _pseudonym(prefix: str, key: bytes, kind: str, value: str, authority: str) -> str:
-    # The lengths keep ("ab", "c") and ("a", "bc") apart.  Of no authority it is the form of before there were
-    # any, which begins with a digit: no value can be made to look like one of another authority.
-    whose = f"@{len(authority)}:{authority}" if authority else ""
-    message = f"{whose}{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
+    whose = f".{_digest(key, 'authority', authority)}" if authority else ""
+    return f"{prefix}{_digest(key, kind, value)}{whose}"
+
+
+def _digest(key: bytes, kind: str, value: str) -> str:
+    # The length keeps ("ab", "c") and ("a", "bc") apart.
+    message = f"{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
     mac = hmac.digest(key, message, "sha256")[:_PSEUDONYM_BYTES]
-    return prefix + base64.b32encode(mac).decode().rstrip("=").lower()
+    return base64.b32encode(mac).decode().rstrip("=").lower()
 
 
 class Cipher:

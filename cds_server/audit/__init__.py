@@ -6,7 +6,6 @@ away, fsynced in the local spool.  `docs/operations-audit.md` says what that mea
 
 from cds_server.audit.events import (
     Access,
-    AuthorityName,
     CardFeedback,
     DataKey,
     Decision,
@@ -24,7 +23,6 @@ __all__ = [
     "AuditState",
     "AuditTrail",
     "AuditUnavailable",
-    "AuthorityName",
     "CardFeedback",
     "DataKey",
     "Decision",

@@ -3,7 +3,7 @@
 Shared by the FHIR search and the console.  A database that is away is a refusal, like everywhere.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,8 +16,7 @@ from cds_server.audit.trail import AuditTrail
 from cds_server.clock import Clock
 from cds_server.errors import Unavailable
 from cds_server.http import Call
-from cds_server.people import People
-from cds_server.privacy import DecryptionFailed, Pseudonymiser
+from cds_server.privacy import Pseudonymiser
 
 _T = TypeVar("_T")
 
@@ -26,22 +25,12 @@ class Asking:
     """Asks on behalf of callers."""
 
     def __init__(
-        self,
-        reader: AuditReader,
-        trail: AuditTrail,
-        pseudonymiser: Pseudonymiser,
-        people: Callable[[], Awaitable[People]],
-        clock: Clock,
+        self, reader: AuditReader, trail: AuditTrail, pseudonymiser: Pseudonymiser, clock: Clock
     ) -> None:
         self._reader = reader
         self._trail = trail
-        self._people = people
         self.pseudonymiser = pseudonymiser
         self.clock = clock
-
-    async def people(self) -> People:
-        """For turning the ids in a search into pseudonyms.  Raises: Unavailable."""
-        return await _read(self._people())
 
     async def page(self, call: Call, question: Question, query: str, size: int, after: Cursor | None) -> Page:
         """A page of events; `query` is the search as it is kept, patients as pseudonyms."""
@@ -123,5 +112,5 @@ def patient_of(record: Record) -> str | None:
 async def _read(answer: Awaitable[_T]) -> _T:
     try:
         return await answer
-    except (SQLAlchemyError, OSError, DecryptionFailed) as error:
+    except (SQLAlchemyError, OSError) as error:
         raise Unavailable("the audit trail cannot be read now; try again") from error

@@ -12,10 +12,12 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 from sqlalchemy import ColumnElement, Select, and_, false, func, literal_column, or_, select, tuple_
+from sqlalchemy.orm import InstrumentedAttribute
 
 from cds_server.audit.activities import ACTIVITIES
 from cds_server.db.models import Event
 from cds_server.db.writer import UNFILED
+from cds_server.privacy import is_pseudonym, parts
 
 _FREQUENT = "hook-call"
 _FILED_WITHIN = timedelta(days=1)  # cds_server.db.writer.filed
@@ -58,11 +60,12 @@ class Cursor(msgspec.Struct, frozen=True):
 class Question(msgspec.Struct, frozen=True, kw_only=True):
     """Conditions, all of which must hold; of several values of one condition any.
 
-    `since` is inclusive, `until` exclusive (UTC).  `patients` are pseudonyms.  `agents` are client ids
-    and pseudonyms of users.  `activities` are codes of `activities.ACTIVITIES`.  `outcomes` are codes of
-    audit-event-outcome (0, 4, 8).  `entities` are references, URIs, hook instances or request ids.
-    `about` is no condition: the patients that are asked for, one pseudonym each, for the record of the
-    asking.
+    `since` is inclusive, `until` exclusive (UTC).  `patients` are pseudonyms: one of an id alone finds it of
+    every system; one of an id and a system finds that system's, and what does not say of which.  `agents`
+    are client ids and pseudonyms of users, likewise.  `activities` are codes of `activities.ACTIVITIES`.
+    `outcomes` are codes of audit-event-outcome (0, 4, 8).  `entities` are references, URIs, hook instances or
+    request ids.  `about` is no condition: the patients that are asked for, one pseudonym each, for the record
+    of the asking.
     """
 
     since: datetime | None = None
@@ -86,11 +89,11 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         if (self.since is not None or self.until is not None) and self.ids is None:
             found.append(self._filed())
         if self.patients is not None:
-            found.append(Event.patient.in_(self.patients))
+            found.append(_people(Event.patient, Event.patient_authority, self.patients))
         if self.agents is not None:
             users = tuple(agent for agent in self.agents if is_pseudonym(agent))
             clients = tuple(agent for agent in self.agents if not is_pseudonym(agent))
-            either = [Event.user.in_(users)] if users else []
+            either = [_people(Event.user, Event.user_authority, users)] if users else []
             if clients:
                 either.append(Event.client.in_(clients))
             found.append(or_(*either) if either else false())
@@ -120,10 +123,23 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
         return or_(Event.filed == UNFILED, and_(*within)) if within else Event.filed.is_not(None)
 
 
-def is_pseudonym(value: str) -> bool:
-    """Whether a value has the form of our pseudonyms (``p1-…``)."""
-    number, dash, rest = value[1:].partition("-")
-    return value[:1] == "p" and number.isascii() and number.isdigit() and bool(dash and rest)
+def _people(
+    person: InstrumentedAttribute[str | None],
+    authority: InstrumentedAttribute[str | None],
+    pseudonyms: tuple[str, ...],
+) -> ColumnElement[bool]:
+    """The condition on the indexed first part, and on the second where one is asked for."""
+    asked = [parts(pseudonym) for pseudonym in pseudonyms]
+    indexed = person.in_(tuple(dict.fromkeys(one for one, _ in asked)))
+    whole = tuple(one for one, whose in asked if whose is None)
+    exact = [
+        and_(person == one, or_(authority == whose, authority.is_(None)))
+        for one, whose in asked
+        if whose is not None
+    ]
+    if not exact:
+        return indexed
+    return and_(indexed, or_(*exact, *([person.in_(whole)] if whole else [])))
 
 
 def page(question: Question, size: int, after: Cursor | None) -> "Select[datetime, str, str]":

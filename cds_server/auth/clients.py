@@ -121,7 +121,8 @@ class _File(BaseModel):
 class TrustedClient:
     """A client with where its keys come from.  `rate` is in calls a minute, `None` for the site's default.
 
-    `servers` are the FHIR servers its patients are on, in the form of `ServerBase.url`; none: any.
+    `servers` are the FHIR servers its patients are on, in the form of `ServerBase.url`; none: any that no
+    other client lists.
     """
 
     name: str
@@ -168,9 +169,13 @@ class TrustedClients:
         return client.rate if client is not None else None
 
     def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...]:
-        """The FHIR servers of a client, as its entry lists them; none: it may name any."""
+        """The FHIR servers of a client, as its entry lists them; none: it may name any that nobody lists."""
         client = self.find(issuer, tenant)
         return client.servers if client is not None else ()
+
+    def listed(self, server: str) -> bool:
+        """Whether any entry lists the server."""
+        return any(server in client.servers for client in self.clients)
 
     async def close(self) -> None:
         """Close the connections keys were fetched over."""

@@ -23,7 +23,6 @@ from cds_server.decisions.keeper import Kept, Sealed
 from cds_server.decisions.stored import Circumstances
 from cds_server.errors import ServerNotTheirs, status_of
 from cds_server.http import Call
-from cds_server.people import Named
 from cds_server.state import House, Knowledge
 from hooks.cards import Card
 from hooks.services import Service
@@ -81,7 +80,6 @@ class HookCalls:
             read, kept = await house.apart(size, lambda: self._read(call, body))
             body = b""  # megabytes that nothing needs any more while the chart is built
             whose = authorities.of_call(call.principal, house.clients, read.request.fhir_server)
-            named = house.authority_names.keep(whose.name)
             try:
                 if not whose.theirs:
                     raise ServerNotTheirs
@@ -89,14 +87,13 @@ class HookCalls:
                 size = max(size, record.found.count * _TYPICAL_BYTES)
                 done, sealed = await house.apart(size, lambda: self._assess(call, read, whose, kept, record))
             except Exception as error:
-                await self._record_refusal(call, read, whose, named, error)
+                await self._record_refusal(call, read, whose, error)
                 raise
             assessment = done.assessment
             decision = self._decision(
                 call,
                 read,
                 whose,
-                authority=named.digest,
                 input_digest=await call.input_digest,
                 output_digest=done.output_digest,
                 severity=assessment.severity,
@@ -108,9 +105,8 @@ class HookCalls:
                 stored=sealed.outcome,
                 stored_digest=sealed.digest,
             )
-            await house.trail.record_all((decision, *named.records, *sealed.records))
+            await house.trail.record_all((decision, *sealed.records))
             house.keeper.confirm(sealed)
-            house.authority_names.confirm(named)
         except Exception as error:
             status = status_of(error)
             raise
@@ -171,7 +167,10 @@ class HookCalls:
             hook_instance=request.instance,
             client=call.client,
             user=house.pseudonymiser.pseudonym("user", user.value, user.authority),
-            patient=house.pseudonymiser.pseudonym("patient", request.patient_id, whose.name),
+            # Whose patient was named by somebody who may not speak of them is nobody's record.
+            patient=house.pseudonymiser.pseudonym("patient", request.patient_id, whose.name)
+            if whose.theirs
+            else None,
             model=engine.model_id,
             knowledge=engine.knowledge_id,
             duration_ms=(time.perf_counter() - call.began) * 1000,
@@ -182,23 +181,19 @@ class HookCalls:
             **result,
         )
 
-    async def _record_refusal(
-        self, call: _Moment, read: Read, whose: Authority, named: Named, error: Exception
-    ) -> None:
+    async def _record_refusal(self, call: _Moment, read: Read, whose: Authority, error: Exception) -> None:
         """Who was refused what.  When even that cannot be kept, the refusal itself is the safe answer."""
         decision = self._decision(
             call,
             read,
             whose,
-            authority=named.digest,
             input_digest=await call.input_digest,
             output_digest=digest(b""),
             rule=f"refused: {type(error).__name__}",
             status=status_of(error),
         )
         try:
-            await self._house.trail.record_all((decision, *named.records))
-            self._house.authority_names.confirm(named)
+            await self._house.trail.record(decision)
         except AuditUnavailable:
             _log.error("refusal.not_recorded", event_id=call.event_id)
 

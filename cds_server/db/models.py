@@ -25,14 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-APPEND_ONLY = (
-    "events",
-    "shown_cards",
-    "feedback",
-    "feedback_suggestions",
-    "audit_checkpoints",
-    "assigning_authorities",
-)
+APPEND_ONLY = ("events", "shown_cards", "feedback", "feedback_suggestions", "audit_checkpoints")
 """Tables whose rows nobody may change or delete."""
 
 
@@ -73,7 +66,8 @@ class Event(Base):
     """One record of the trail, of any kind; `seq` grows in the order in which a process recorded.
 
     `action` is the code of an activity (`audit.activities`), `hook_instance` the trace: the hook's
-    instance or the request's id.  `strand`, `place` and `link` are its place in the chain
+    instance or the request's id.  `user` and `patient` are the first parts of pseudonyms, their authorities
+    the second (`privacy.parts`).  `strand`, `place` and `link` are its place in the chain
     (`audit.chain`), empty for what was recorded before there was one.
     """
 
@@ -88,6 +82,8 @@ class Event(Base):
     client: Mapped[str | None] = mapped_column(Text)
     user: Mapped[str | None] = mapped_column("user_pseudonym", Text)
     patient: Mapped[str | None] = mapped_column("patient_pseudonym", Text)
+    user_authority: Mapped[str | None] = mapped_column(Text)
+    patient_authority: Mapped[str | None] = mapped_column(Text)
     entity: Mapped[str | None] = mapped_column(Text)
     severity: Mapped[str | None] = mapped_column(Text)
     escalation: Mapped[str | None] = mapped_column(Text)
@@ -124,15 +120,6 @@ class ShownCardRow(Base):
     suggestions: Mapped[str] = mapped_column(Text, comment="JSON array of the suggestions' uuids")
 
     __table_args__ = (Index("ix_shown_cards_uuid", "uuid"),)
-
-
-class AssigningAuthorityRow(Base):
-    """A system whose ids are in the trail: a keyed digest of its name, and the name, sealed."""
-
-    __tablename__ = "assigning_authorities"
-    authority: Mapped[str] = mapped_column(Text, primary_key=True)
-    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
-    sealed_name: Mapped[str] = mapped_column(Text, comment="AES-GCM under the site key")
 
 
 class FeedbackRow(Base):

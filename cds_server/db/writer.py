@@ -15,7 +15,6 @@ import msgspec
 from cds_server.audit.chain import Link
 from cds_server.audit.events import (
     Access,
-    AuthorityName,
     CardFeedback,
     DataKey,
     Decision,
@@ -26,6 +25,7 @@ from cds_server.audit.events import (
 )
 from cds_server.db import HEAD
 from cds_server.db.urls import is_sqlite
+from cds_server.privacy import parts
 
 INDEXED_LENGTH = 512
 """Characters of a searched column (a PostgreSQL B-tree entry ends at 2,704 bytes); the payload keeps all."""
@@ -85,12 +85,11 @@ class Rows:
     suggestions: list[tuple[object, ...]] = field(default_factory=list)
     keys: list[tuple[object, ...]] = field(default_factory=list)
     sealed: list[tuple[object, ...]] = field(default_factory=list)
-    authorities: list[tuple[object, ...]] = field(default_factory=list)
 
 
 EVENT_COLUMNS = (
     "event_id, filed, recorded, action, service, hook_instance, client, user_pseudonym, patient_pseudonym, "
-    "entity, severity, escalation, status, strand, place, link, payload"
+    "user_authority, patient_authority, entity, severity, escalation, status, strand, place, link, payload"
 )
 CARD_COLUMNS = "event_id, position, uuid, key, indicator, suggestions"
 FEEDBACK_COLUMNS = (
@@ -100,7 +99,6 @@ FEEDBACK_COLUMNS = (
 SUGGESTION_COLUMNS = "feedback_id, position, suggestion"
 KEY_COLUMNS = "key_id, created, subject, wrapped, master"
 SEALED_COLUMNS = "event_id, recorded, subject, key_id, sealed, plain_bytes"
-AUTHORITY_COLUMNS = "authority, first_seen, sealed_name"
 
 
 UNFILED = datetime(1970, 1, 1, tzinfo=UTC)
@@ -172,11 +170,10 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
                 )
             )
             continue
-        if isinstance(record, AuthorityName):
-            out.authorities.append((record.authority, time(record.first_seen), record.sealed))
-            continue
         payload = entry.payload.decode()
         event = _event(record)
+        user, user_authority = parts(event.user) if event.user else (None, None)
+        patient, patient_authority = parts(event.patient) if event.patient else (None, None)
         link = entry.link
         out.events.append(
             (
@@ -187,8 +184,10 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
                 _text(event.service),
                 _text(event.hook_instance),
                 _text(event.client),
-                _text(event.user),
-                _text(event.patient),
+                _text(user),
+                _text(patient),
+                _text(user_authority),
+                _text(patient_authority),
                 _text(event.entity),
                 _text(event.severity),
                 _text(event.escalation),

@@ -20,7 +20,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from cds_server.audit import new_id
 from cds_server.db.models import Event, ShownCardRow
 from cds_server.db.models_decisions import DestructionRow, PatientKeyRow, StoredDecisionRow
+from cds_server.decisions.subjects import covers, events_of, in_care
 from cds_server.feedback.store import subject_of
+from cds_server.privacy import parts
 
 BATCH = 500
 
@@ -52,17 +54,19 @@ class Destruction:
     def __init__(self, engine: AsyncEngine) -> None:
         self._engine = engine
 
-    async def subjects_of(self, pseudonyms: Sequence[str]) -> list[str]:
-        """Everything that data keys of a patient are for: the pseudonyms, and the cards that were shown."""
+    async def subjects_of(self, subjects: Sequence[str]) -> list[str]:
+        """Everything that data keys of a patient are for: the subjects, whom they cover, and shown cards."""
         cards = (
             select(ShownCardRow.uuid)
             .join(Event, Event.event_id == ShownCardRow.event_id)
-            .where(Event.patient.in_(pseudonyms))
+            .where(events_of(subjects))
             .distinct()
         )
         async with self._engine.connect() as connection:
-            found = (await connection.execute(cards)).scalars()
-            return [*pseudonyms, *(subject_of(uuid) for uuid in found)]
+            shown = list((await connection.execute(cards)).scalars())
+        known = await in_care(self._engine, [parts(subject)[0] for subject in subjects])
+        covered = [one for one in known if any(covers(subject, one) for subject in subjects)]
+        return [*dict.fromkeys((*subjects, *covered)), *(subject_of(uuid) for uuid in shown)]
 
     async def amount(self, subjects: Sequence[str]) -> Amount:
         """What is kept of the subjects now."""

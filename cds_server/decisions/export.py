@@ -12,10 +12,12 @@ from pathlib import Path
 import msgspec
 
 from cds_server.audit import Decision
+from cds_server.authorities import base_of
 from cds_server.decisions.opening import NoReplay, Opener
 from cds_server.decisions.person import Person
 from cds_server.decisions.stored import Stored
 from cds_server.feedback.store import FeedbackStore
+from cds_server.privacy import parts
 
 
 class Exported(msgspec.Struct, frozen=True):
@@ -33,11 +35,14 @@ async def export_person(
     opener: Opener,
     comments: FeedbackStore,
     *,
+    servers: frozenset[str] | None,
     years: int,
 ) -> Exported:
     """Write the archive at `path`, which must not exist.
 
     Args:
+        servers: of what is kept under the id without a system (of before pseudonyms told systems apart), only
+            decisions whose request names one of these FHIR servers; `None`: all of it.
         years: of retention, for the readme.
 
     Raises:
@@ -48,14 +53,18 @@ async def export_person(
     try:
         with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("README.txt", _readme(years))
-            return await _write(archive, person, opener, comments)
+            return await _write(archive, person, opener, comments, servers)
     except BaseException:
         path.unlink(missing_ok=True)  # noqa: ASYNC240 a command's own file, and nobody else waits
         raise
 
 
 async def _write(
-    archive: zipfile.ZipFile, person: Person, opener: Opener, comments: FeedbackStore
+    archive: zipfile.ZipFile,
+    person: Person,
+    opener: Opener,
+    comments: FeedbackStore,
+    servers: frozenset[str] | None,
 ) -> Exported:
     events: list[str] = []
     left_out: list[bytes] = []
@@ -68,6 +77,8 @@ async def _write(
             except NoReplay as fault:
                 left_out.append(_reason(decision, fault))
             else:
+                if not _theirs(decision, stored, servers):
+                    continue
                 decisions += 1
                 _add(archive, decision, stored)
             shown.update(card.uuid for card in decision.cards)
@@ -105,3 +116,20 @@ def _reason(decision: Decision, fault: NoReplay) -> bytes:
 def _readme(years: int) -> str:
     text = resources.files("cds_server.decisions").joinpath("export_readme.txt").read_text(encoding="utf-8")
     return text.format(years=years)
+
+
+class _Server(msgspec.Struct):
+    fhirServer: str | None = None
+
+
+def _theirs(decision: Decision, stored: Stored, servers: frozenset[str] | None) -> bool:
+    if servers is None or decision.patient is None or parts(decision.patient)[1] is not None:
+        return True
+    return server_of(stored) in servers
+
+
+def server_of(stored: Stored) -> str | None:
+    """The FHIR server that the request of a decision names, in the form it is kept in."""
+    if stored.circumstances.kind != "hook-call":
+        return None
+    return base_of(msgspec.json.decode(stored.body, type=_Server).fhirServer)

@@ -15,8 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit import new_id
 from cds_server.db.models_decisions import LegalHoldRow
-from cds_server.people import People
-from cds_server.privacy import Cipher
+from cds_server.decisions.subjects import covers, everywhere
+from cds_server.privacy import Cipher, Pseudonymiser, parts
 
 
 class HoldUnknown(Exception):
@@ -26,7 +26,7 @@ class HoldUnknown(Exception):
 class Hold(msgspec.Struct, frozen=True):
     """A hold in force.
 
-    `patient` is the id, `authority` who gave it (`None`: whoever has that id, of any authority), `pseudonym`
+    `patient` is the id, `authority` who gave it (`None`: whoever has that id, at every system), `pseudonym`
     what it was placed on when no id was known.
     """
 
@@ -38,10 +38,19 @@ class Hold(msgspec.Struct, frozen=True):
     by: str
     authority: str | None = None
 
-    def subjects(self, people: People) -> tuple[str, ...]:
-        """Everything the patient is stored under."""
-        given = (self.pseudonym,) if self.pseudonym else ()
-        return given + (people.patient(self.patient, self.authority) if self.patient else ())
+    def subjects(self, pseudonymiser: Pseudonymiser) -> tuple[str, ...]:
+        """Whom it protects (`decisions.subjects`), the newest key's first.
+
+        One on a system's patient also protects what is kept of the id without a system: it may be theirs.
+        """
+        if self.patient is None:
+            given = self.pseudonym or ""
+            # One without a system, as in events of before there were any, may by now have one.
+            return (given,) if parts(given)[1] is not None else (given, everywhere(given))
+        persons = pseudonymiser.persons("patient", self.patient)
+        if self.authority is None:
+            return tuple(everywhere(person) for person in persons)
+        return (*pseudonymiser.all("patient", self.patient, self.authority), *persons)
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -112,10 +121,17 @@ class Holds:
                 )
         return found
 
-    async def on(self, subjects: Sequence[str], people: People) -> list[Hold]:
+    async def on(self, subjects: Sequence[str], pseudonymiser: Pseudonymiser) -> list[Hold]:
         """The holds in force on whoever is stored under one of the subjects."""
-        wanted = set(subjects)
-        return [hold for hold in await self.in_force() if wanted & set(hold.subjects(people))]
+        return [
+            hold
+            for hold in await self.in_force()
+            if any(
+                covers(held, subject) or covers(subject, held)
+                for held in hold.subjects(pseudonymiser)
+                for subject in subjects
+            )
+        ]
 
     async def _add(
         self, hold_id: str, action: Literal["placed", "lifted"], content: _Content, now: datetime

@@ -13,16 +13,18 @@ from cds_server.audit import CardFeedback, Decision
 from cds_server.audit.events import decode
 from cds_server.db.models import Event, FeedbackRow, ShownCardRow
 from cds_server.db.models_decisions import DestructionRow
+from cds_server.decisions.subjects import events_of, everywhere
+from cds_server.privacy import parts
 
 _PAGE = 200
 
 
 class Person:
-    """One patient's rows; `pseudonyms` are those under all key numbers (and all systems that are meant)."""
+    """One patient's rows; `subjects` (`decisions.subjects`) are those under all key numbers."""
 
-    def __init__(self, engine: AsyncEngine, pseudonyms: Sequence[str]) -> None:
+    def __init__(self, engine: AsyncEngine, subjects: Sequence[str]) -> None:
         self._engine = engine
-        self._pseudonyms = pseudonyms
+        self._subjects = subjects
 
     async def events(self) -> AsyncIterator[tuple[str, Decision | None]]:
         """Every audit event about the patient, oldest first: its JSON as stored, and the decision it is."""
@@ -30,7 +32,7 @@ class Person:
         while True:
             query = (
                 select(Event.seq, Event.payload)
-                .where(Event.patient.in_(self._pseudonyms), Event.seq > last)
+                .where(events_of(self._subjects), Event.seq > last)
                 .order_by(Event.seq)
                 .limit(_PAGE)
             )
@@ -48,7 +50,7 @@ class Person:
         cards = (
             select(ShownCardRow.uuid)
             .join(Event, Event.event_id == ShownCardRow.event_id)
-            .where(Event.patient.in_(self._pseudonyms))
+            .where(events_of(self._subjects))
         )
         last = 0
         while True:
@@ -70,9 +72,10 @@ class Person:
 
     async def destructions(self) -> list[bytes]:
         """The erasures that were done before, as JSON."""
+        orders = {everywhere(parts(subject)[0]) for subject in self._subjects}
         query = (
             select(DestructionRow.recorded, DestructionRow.reason, DestructionRow.subject)
-            .where(DestructionRow.subject.in_(self._pseudonyms))
+            .where(DestructionRow.subject.in_([*self._subjects, *orders]))
             .order_by(DestructionRow.seq)
         )
         async with self._engine.connect() as connection:

@@ -14,6 +14,8 @@ from cds_server.audit import DataKey, Decision, SealedDecision
 from cds_server.audit.events import decode
 from cds_server.db.models import Event
 from cds_server.db.models_decisions import DestructionRow, PatientKeyRow, StoredDecisionRow
+from cds_server.decisions.subjects import everywhere
+from cds_server.privacy import parts
 
 DECISIONS = ("hook-call", "assess")
 """What `events.action` holds for a decision."""
@@ -67,13 +69,11 @@ class Shelf:
     async def destroyed(self, subject: str, made: datetime | None) -> Destroyed | None:
         """The first order to destroy what is of a subject and was made then (whenever: `None`)."""
         query = select(DestructionRow.reason, DestructionRow.recorded).order_by(DestructionRow.seq).limit(1)
+        theirs = DestructionRow.subject.in_((subject, everywhere(parts(subject)[0])))
         if made is None:
-            query = query.where(DestructionRow.subject == subject)
+            query = query.where(theirs)
         else:
-            query = query.where(
-                DestructionRow.up_to >= made,
-                or_(DestructionRow.subject == subject, DestructionRow.subject.is_(None)),
-            )
+            query = query.where(DestructionRow.up_to >= made, or_(theirs, DestructionRow.subject.is_(None)))
         async with self._engine.connect() as connection:
             row = (await connection.execute(query)).first()
         return None if row is None else Destroyed(row[0], row[1])

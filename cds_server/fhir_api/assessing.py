@@ -60,7 +60,6 @@ class _Done(msgspec.Struct, frozen=True):
     result: Result
     sealed: Sealed
     patient: str | None
-    authority: str
     output_digest: str
     input_digest: str
 
@@ -121,13 +120,11 @@ async def assess_bundle(
             fetched=(),
             answer=result.body,
         )
-        authority = whose.name if patient else authorities.UNNAMED
-        return _Done(result, sealed, patient, authority, digest(result.body), digest(body))
+        return _Done(result, sealed, patient, digest(result.body), digest(body))
 
     try:
         done = await house.apart(len(body), work)
         assessment = done.result.assessment
-        named = house.authority_names.keep(done.authority)
         decision = Decision(
             event_id=event_id,
             recorded=now,
@@ -136,7 +133,6 @@ async def assess_bundle(
             client=who.client,
             user=who.user,
             patient=done.patient,
-            authority=named.digest,
             input_digest=done.input_digest,
             output_digest=done.output_digest,
             severity=assessment.severity,
@@ -153,9 +149,8 @@ async def assess_bundle(
             stored=done.sealed.outcome,
             stored_digest=done.sealed.digest,
         )
-        await house.trail.record_all((decision, *named.records, *done.sealed.records))
+        await house.trail.record_all((decision, *done.sealed.records))
         house.keeper.confirm(done.sealed)
-        house.authority_names.confirm(named)
     except Exception as error:
         status = status_of(error)
         if isinstance(error, ServerNotTheirs):
@@ -182,9 +177,9 @@ def _server_of(found: Resources) -> str | None:
     """Where the Bundle says that its Patient is: the `fullUrl` without ``Patient/id`` (FHIR R4, Bundle)."""
     if len(found.patients) != 1:
         return None
-    end = f"/Patient/{found.patients[0].id}"
-    urls = (url.removesuffix(end) for url in found.full_urls if url.endswith(end))
-    return next((url for url in urls if authorities.base_of(url)), None)
+    reference = f"Patient/{found.patients[0].id}"
+    urls = (url for url, of in found.full_urls.items() if of == reference and url.endswith(f"/{reference}"))
+    return next((base for url in urls if (base := authorities.base_of(url.removesuffix(reference)))), None)
 
 
 def _moment(found: Resources, now: datetime) -> datetime:

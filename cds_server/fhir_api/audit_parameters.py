@@ -15,10 +15,10 @@ import msgspec
 
 from cds_server.audit.activities import ACTIVITIES, Activity, Code
 from cds_server.audit.fhir import CLIENT
-from cds_server.audit.question import EVENT_ID, OUTCOMES, Cursor, CursorInvalid, Question, is_pseudonym
-from cds_server.authorities import base_of
+from cds_server.audit.question import EVENT_ID, OUTCOMES, Cursor, CursorInvalid, Question
+from cds_server.authorities import Identity, base_of, of_reference
 from cds_server.errors import RequestMalformed
-from cds_server.people import People
+from cds_server.privacy import Pseudonymiser, is_pseudonym
 
 DEFAULT_COUNT = 50
 LARGEST_COUNT = 1_000
@@ -36,8 +36,8 @@ SEARCHED = {
     "date": ("date", "When it was recorded; eq, ge, gt, le, lt; two make a range."),
     "patient": (
         "reference",
-        "The patient: a pseudonym, or an id, which is turned into one first; a bare id means every FHIR "
-        "server's patient of that id, an absolute reference that server's.",
+        "The patient: a pseudonym, or an id, which is turned into one first; a bare id means every system's "
+        "patient of that id, an absolute reference one FHIR server's.",
     ),
     "agent": ("reference", "Client, or user (pseudonym or id), that took part."),
     "action": ("token", "C, R, U, D or E."),
@@ -69,8 +69,8 @@ class Search(msgspec.Struct, frozen=True):
 class _Reader:
     """Collects what the parameters say."""
 
-    def __init__(self, people: People) -> None:
-        self._people = people
+    def __init__(self, pseudonymiser: Pseudonymiser) -> None:
+        self._pseudonymiser = pseudonymiser
         self.values: dict[str, tuple[str, ...]] = {}
         self.activities: frozenset[str] | None = None
         self.outcomes: frozenset[str] | None = None
@@ -126,13 +126,14 @@ class _Reader:
     def _agent(self, name: str, value: str) -> None:
         agents: list[str] = []
         for item in _items(name, value):
-            system, _, who = item.rpartition("|")
+            # A token: the first bar ends the system (FHIR R4, 3.1.1.4.10); a subject may hold bars.
+            system, _, who = item.partition("|") if "|" in item else ("", "", item)
             # A client's id is no secret and is stored in plain.  Whatever may name a person is not: it must
             # get neither into links nor into the trail.
             if _names_client(system, who) or is_pseudonym(who):
                 agents.append(who)
             else:
-                agents += self._people.user(who, system or None)
+                agents += self._users(system, who)
         self._any_of("agents", name, agents, agents)
 
     def _entity(self, name: str, value: str) -> None:
@@ -153,11 +154,33 @@ class _Reader:
             server, _, patient = patient.rpartition("Patient/")
             authority = server.rstrip("/") or authority
         if is_pseudonym(patient):
-            self.about[patient] = None
-            return (patient,)
-        whose = (base_of(authority) or authority) if authority else None
-        self.about.update(dict.fromkeys(self._people.current(patient, whose)))
-        return self._people.patient(patient, whose)
+            found: tuple[str, ...] = (patient,)
+        elif authority:
+            found = self._of("patient", patient, authority)
+        else:
+            found = self._pseudonymiser.persons("patient", patient)
+        self.about[found[0]] = None
+        return found
+
+    def _users(self, system: str, who: str) -> tuple[str, ...]:
+        """Of ``Practitioner/1`` whoever has that id; of ``https://ehr/fhir/Practitioner/1`` and
+        ``issuer|subject`` that one.
+
+        Before pseudonyms told systems apart, one was of the whole reference, or of issuer and subject.
+        """
+        named = Identity(system, who) if system else of_reference(who)
+        if not named.authority:
+            return self._pseudonymiser.persons("user", who)
+        former = f"{system}|{who}" if system else who
+        return (
+            *self._of("user", named.value, named.authority),
+            *self._pseudonymiser.persons("user", former),
+        )
+
+    def _of(self, kind: str, value: str, authority: str) -> tuple[str, ...]:
+        """As it is written, and as a FHIR server's base URL is kept."""
+        forms = dict.fromkeys((base_of(authority) or authority, authority))
+        return tuple(one for form in forms for one in self._pseudonymiser.all(kind, value, form))
 
     def _identifiers(self, name: str, value: str) -> None:
         items = _items(name, value)
@@ -278,13 +301,13 @@ _CODES: dict[str, Callable[[Activity], tuple[Code, ...]]] = {
 }
 
 
-def read_search(parameters: Iterable[tuple[str, str]], people: People) -> Search:
+def read_search(parameters: Iterable[tuple[str, str]], pseudonymiser: Pseudonymiser) -> Search:
     """The search that parameters ask for; empty values are passed over (FHIR R4, 3.1.1.2).
 
     Raises:
         RequestMalformed: names the parameter.
     """
-    reader = _Reader(people)
+    reader = _Reader(pseudonymiser)
     for name, value in parameters:
         if value:
             reader.read(name, value)
@@ -305,7 +328,7 @@ def read_search(parameters: Iterable[tuple[str, str]], people: People) -> Search
 
 def _items(name: str, value: str) -> list[str]:
     items = [item for item in value.split(",") if item]
-    # A link to the next page holds the pseudonyms of an id under every key and every authority.
+    # A link to the next page holds the pseudonyms of an id under every key.
     asked = sum(not is_pseudonym(item.removeprefix("Patient/")) for item in items)
     if not items or asked > _MOST_VALUES or len(items) > _MOST_PSEUDONYMS:
         raise _wrong(name, f"from 1 to {_MOST_VALUES} values")

@@ -4,7 +4,7 @@ import structlog
 
 from cds_server.audit import Access, AuditUnavailable, new_id
 from cds_server.audit.events import OWN_APP
-from cds_server.authorities import UNNAMED, of_reference
+from cds_server.authorities import of_reference
 from cds_server.http import Call
 from cds_server.smart.service import LaunchRefused
 from cds_server.smart.stores import Session
@@ -25,11 +25,7 @@ class Recorder:
         Raises:
             AuditUnavailable: it cannot be recorded; then nobody comes in.
         """
-        house = self._house
-        patient = session.tokens.patient
-        named = house.authority_names.keep(self._server(session) if patient is not None else UNNAMED)
-        await house.trail.record_all((self._access(call, session, "login"), *named.records))
-        house.authority_names.confirm(named)
+        await self._house.trail.record(self._access(call, session, "login"))
         _log.info("smart.login", ehr=session.ehr, request_id=call.request_id)
 
     async def logout(self, call: Call, session: Session) -> None:

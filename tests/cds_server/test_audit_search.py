@@ -18,6 +18,7 @@ from cds_server.audit.activities import ACTIVITIES
 from cds_server.audit.events import Withheld
 from cds_server.audit.fhir import audit_event
 from cds_server.audit.question import Cursor
+from cds_server.privacy import parts
 
 Start = Callable[..., Running]
 EHR = "https://ehr.example/fhir"
@@ -29,7 +30,6 @@ def asked(start_server: Start) -> Running:
     """A server with twenty decisions a minute apart, of five patients, and a few other events."""
     running = start_server()
     name = running.house.pseudonymiser.pseudonym
-    named = running.house.authority_names.keep(EHR)
     records: list[Any] = [
         decision(
             new_id(),
@@ -79,7 +79,6 @@ def asked(start_server: Start) -> Running:
             patient=name("patient", "patient-3", EHR),
             entities=(Entity("AuditEvent/some-other"),),
         ),
-        *named.records,
     ]
     record_all(running, records)
     return running
@@ -170,7 +169,9 @@ def test_a_patient_is_found_by_id_reference_and_pseudonym_and_none_gets_into_a_l
         found = bundle(asked, f"patient={value}&date={DAY}&_count=3")
         assert minutes(found) == [24, 18, 13]
         assert "patient-3" not in json.dumps(found)
-        assert pseudonym in found["link"][0]["url"]
+        assert parts(pseudonym)[0] in found["link"][0]["url"]
+        following = bundle(asked, urlsplit(found["link"][1]["url"]).query)
+        assert minutes(following) == [8, 3]
     posted = asked.client.post(
         "/fhir/AuditEvent/_search", content=f"patient=patient-3&date={DAY}&_count=3", headers=FORM
     )
@@ -328,15 +329,21 @@ def newest(running: Running) -> dict[str, Any]:
 
 def test_every_use_of_the_trail_is_itself_in_it(asked: Running) -> None:
     name = asked.house.pseudonymiser.pseudonym
-    pseudonym, unnamed = name("patient", "patient-3", EHR), name("patient", "patient-3", "")
+    pseudonym, whoever = name("patient", "patient-3", EHR), name("patient", "patient-3", "")
     asked.client.get("/fhir/AuditEvent?patient=patient-3", headers={"X-Request-Id": "request-0001"})
     found = newest(asked)
     assert (found["activity"], found["patient"], found["request"]) == (
         "audit-searched",
-        pseudonym,
+        whoever,
         "request-0001",
     )
-    assert parse_qs(found["query"])["patient"] == [f"Patient/{unnamed},Patient/{pseudonym}"]
+    assert parse_qs(found["query"])["patient"] == [f"Patient/{whoever}"]
+    # Who asked for whoever has the id asked for the patient of each system.
+    asked.client.get("/fhir/AuditEvent?patient=patient-3&patient=patient-2")
+    for one in ("patient-3", "patient-2"):
+        for value in (one, f"{EHR}/Patient/{one}"):
+            searches = json.dumps(resources(bundle(asked, f"subtype=audit-searched&patient={value}")))
+            assert f"Patient/{name('patient', one, '')}" in searches
     [event] = resources(bundle(asked, f"patient=patient-3&date={DAY}&_count=1"))
     asked.client.get(f"/fhir/AuditEvent/{event['id']}")
     found = newest(asked)
