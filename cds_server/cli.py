@@ -5,10 +5,11 @@ this process, with its database and its audit trail, only without a socket in be
 """
 
 import asyncio
+import contextlib
 import json
 import sys
 import textwrap
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 from urllib.parse import urlsplit
@@ -184,7 +185,10 @@ def version() -> None:
     """Print the schema version of the database (nothing if it has none yet)."""
     from cds_server.db.migrate import current  # noqa: PLC0415
 
-    typer.echo(current(read_settings().database_url) or "no schema yet: run `cds-server db upgrade`")
+    settings = read_settings()
+    with _database():
+        found = current(settings.database_url)
+    typer.echo(found or "no schema yet: run `cds-server db upgrade`")
 
 
 def _unusable(reason: str) -> str:
@@ -199,7 +203,23 @@ def _upgrade(settings: Settings) -> None:
     from cds_server.db.migrate import upgrade as migrate  # noqa: PLC0415 - Alembic stays out of the client commands
 
     settings.var_dir.mkdir(parents=True, exist_ok=True)
-    migrate(settings.database_url)
+    with _database():
+        migrate(settings.database_url)
+
+
+@contextlib.contextmanager
+def _database() -> Iterator[None]:
+    """Ends with one line where the database cannot be reached; a migration that fails tells all it knows."""
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415 - the client commands need no database
+
+    from cds_server.db.faults import reason  # noqa: PLC0415
+
+    try:
+        yield
+    except (DBAPIError, OSError) as fault:
+        if isinstance(fault, DBAPIError) and fault.statement is not None:
+            raise
+        _fail(f"This cannot be done now: {reason(fault)}")
 
 
 def _read(path: Path) -> bytes:

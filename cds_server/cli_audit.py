@@ -29,6 +29,7 @@ from cds_server.audit.verify import Report, Verifier, count_events
 from cds_server.cli_settings import read_settings
 from cds_server.clock import utc_now
 from cds_server.db.engine import create_engine
+from cds_server.db.faults import reason
 from cds_server.errors import RequestMalformed
 from cds_server.privacy import KeyMaterialInvalid, Pseudonymiser
 from cds_server.settings import Settings
@@ -304,7 +305,7 @@ class _progress:  # noqa: N801 used like a function
 def _reason(fault: Exception) -> str:
     """Our own words whole; of others only the kind, for they may quote what was asked."""
     ours = isinstance(fault, KeyMaterialInvalid | CheckpointFileInvalid | AuditUnavailable)
-    return str(fault) if ours else getattr(fault, "strerror", None) or type(fault).__name__
+    return str(fault) if ours else reason(fault)
 
 
 def _fail(message: str, code: int = 2) -> NoReturn:

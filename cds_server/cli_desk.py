@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cds_server.audit import AuditUnavailable
 from cds_server.cli_settings import read_settings
+from cds_server.db.faults import reason
 from cds_server.db.urls import DatabaseUrlInvalid
 from cds_server.deployment.source import ModelRefused
 from cds_server.monitoring.logging import configure_logging
@@ -41,9 +42,9 @@ def run(command: Callable[[Settings], Awaitable[_T]]) -> _T:
     except (KeyMaterialInvalid, DecryptionFailed, DatabaseUrlInvalid) as fault:
         fail(f"{type(fault).__name__}: {fault}")
     except SQLAlchemyError as fault:
-        fail(f"The database refuses or does not answer ({type(fault).__name__}); `cds-server db version`?")
+        fail(f"The database refuses or does not answer ({reason(fault)}); `cds-server db version`?")
     except OSError as fault:
-        fail(f"It cannot be read or written: {fault.strerror}.")
+        fail(f"It cannot be read or written: {reason(fault)}.")
 
 
 def fail(message: str) -> NoReturn:

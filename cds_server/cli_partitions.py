@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cds_server.cli_settings import read_settings
 from cds_server.db import partitions as months
 from cds_server.db.engine import create_engine
+from cds_server.db.faults import reason
 from cds_server.db.urls import is_sqlite
 
 
@@ -32,7 +33,7 @@ def partitions() -> None:
     try:
         made, found = asyncio.run(work())
     except (SQLAlchemyError, OSError) as fault:
-        typer.echo(f"The database cannot do this now: {type(fault).__name__}", err=True)
+        typer.echo(f"The database cannot do this now: {reason(fault)}", err=True)
         raise typer.Exit(2) from None
     table = Table("partition", "from and to", "events (estimated)", "MiB")
     for part in found:

@@ -9,6 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from cds_server.cli_settings import read_settings
 from cds_server.db import roles as rights
 from cds_server.db.engine import create_engine
+from cds_server.db.faults import reason
 from cds_server.db.urls import is_sqlite
 
 
@@ -49,7 +50,7 @@ def roles(
         asyncio.run(work())
     except (SQLAlchemyError, OSError) as fault:
         cause = getattr(fault, "orig", None)
-        typer.echo(f"Nothing was changed: {type(cause or fault).__name__}", err=True)
+        typer.echo(f"Nothing was changed: {reason(fault)}", err=True)
         if cause is not None:
             typer.echo(str(cause.__cause__ or cause), err=True)  # names roles and tables, nothing else
         raise typer.Exit(2) from None

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 BINARY = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -65,7 +66,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """The value of an expression on the page."""
-        return self._send("Runtime.evaluate", expression=script, returnByValue=True)["result"].get("value")
+        answer = self._send("Runtime.evaluate", expression=script, returnByValue=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
 
     def open(self, url: str) -> None:
         """Type an address and wait for the page it leads to."""
@@ -76,17 +79,29 @@ class Browser:
     def click(self, selector: str) -> None:
         """Press a button or follow a link, and wait for the page it leads to."""
         self.run("window.former = true")
-        self.run(f"document.querySelector({json.dumps(selector)}).click()")
+        self.press(selector)
         self._loaded()
 
-    def _loaded(self) -> None:
+    def press(self, selector: str) -> None:
+        """Press a button that leads to no other page."""
+        self.run(f"document.querySelector({json.dumps(selector)}).click()")
+
+    def downloads(self, directory: Path) -> None:
+        """Let the page give files, into this directory."""
+        self._send("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(directory))
+
+    def wait(self, script: str, why: str) -> None:
+        """Wait until an expression on the page is true."""
         deadline = time.monotonic() + _SECONDS
         while time.monotonic() < deadline:
             with contextlib.suppress(AssertionError):  # between two pages there is nothing to ask
-                if self.run("!window.former && document.readyState === 'complete'"):
+                if self.run(script):
                     return
             time.sleep(0.05)
-        raise AssertionError("the page did not load")
+        raise AssertionError(why)
+
+    def _loaded(self) -> None:
+        self.wait("!window.former && document.readyState === 'complete'", "the page did not load")
 
     @property
     def url(self) -> str:

@@ -24,9 +24,9 @@ from models.policy import PolicySettings
 from training.ensemble.cohort import Cohort, Simulator
 from training.ensemble.config import EnsembleConfig
 from training.ensemble.config_file import with_fields
+from training.ensemble.folds import folds_of
 from training.ensemble.members import Margins, fit_boosted, fit_forest, fit_network, weights_of
 from training.ensemble.stacking import fit_logistic, fit_pool, fit_temperature, softmax
-from training.ensemble.train import folds_of
 from training.likelihood import likelihood_arrays, likelihood_margins
 
 STUDY = "common-ensemble"

@@ -16,7 +16,8 @@ from cds_server.audit.events import (
     digest,
     new_id,
 )
-from cds_server.audit.trail import AuditState, AuditTrail, AuditUnavailable
+from cds_server.audit.state import AuditState, AuditUnavailable
+from cds_server.audit.trail import AuditTrail
 
 __all__ = [
     "Access",

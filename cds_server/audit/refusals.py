@@ -15,7 +15,8 @@ import msgspec
 import structlog
 
 from cds_server.audit.events import Access, new_id
-from cds_server.audit.trail import AuditTrail, AuditUnavailable
+from cds_server.audit.state import AuditUnavailable
+from cds_server.audit.trail import AuditTrail
 from cds_server.clock import Clock
 
 _log = structlog.get_logger(__name__)

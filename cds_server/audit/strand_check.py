@@ -6,41 +6,18 @@ recorded.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Literal
 
 import msgspec
 
 from cds_server.audit.chain import Strand, link_value, strand_name
+from cds_server.audit.findings import Finding, Kind
 
-Kind = Literal[
-    "changed",
-    "removed",
-    "inserted",
-    "reordered",
-    "tail removed",
-    "not vouched for",
-    "search column changed",
-    "checkpoint forged",
-    "checkpoint changed",
-    "checkpoint removed",
-]
 _LONGEST_RUN = 1_000  # rows put aside; beyond that they are reported without being told apart
 _CANDIDATES = 64
 _SHIFTS = 8  # so many records taken out at one place are still told from rewritten ones
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """Something that is not as it was recorded: its kind, the event or checkpoint, and what is known."""
-
-    kind: Kind
-    subject: str
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.kind}: {self.subject}: {self.text}"
 
 
 class Row(msgspec.Struct, frozen=True, gc=False):
@@ -303,19 +280,6 @@ class StrandCheck:
             self.findings.append(Finding(kind, f"event {row.record_id}", f"{text} ({strand})"))
 
 
-def check_strand(strand: Strand, seals: list[Seal], rows: Iterable[Row]) -> list[Finding]:
-    """All findings of one strand read at once."""
-    check = StrandCheck(strand, seals)
-    check.read(rows)
-    return check.finish()
-
-
 def digest_of(payload: str) -> bytes:
     """SHA-256 of a payload's bytes."""
     return hashlib.sha256(payload.encode("utf-8", "surrogatepass")).digest()
-
-
-def pages(items: list[str], size: int) -> Iterator[list[str]]:
-    """The items in lists of at most `size`."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]

@@ -4,77 +4,36 @@ One writer task collects whatever has queued while the last commit was in flight
 in one go (group commit, no artificial delay): in the database, or in the spool while the database is
 away.  One keeper task reconnects, replays the spool in order and lets the writer go back to the
 database.  Each record is given its place in the chain (`cds_server.audit.chain`) in the moment before
-it is made durable.  Which rows a record becomes is `cds_server.db.writer`'s business, what a spool file
-looks like `cds_server.audit.spool`'s.
+it is made durable.  What is written for a record is the business of `entries`, which rows it becomes of
+`cds_server.db.writer`, what is done with one the database refuses of `committing`, what a spool file
+looks like of `spool`.
 """
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, TypeVar
 
-import msgspec
 import structlog
 
 from cds_server.audit import events
-from cds_server.audit.chain import Strand, strand_name, with_link, without_link
-from cds_server.audit.events import Access, Durable, Withheld
+from cds_server.audit.chain import Strand
+from cds_server.audit.committing import Committer
+from cds_server.audit.entries import chained, entry_of, line_of, of_lines
+from cds_server.audit.events import Durable
 from cds_server.audit.signing import Signer
 from cds_server.audit.spool import Segment, Spool
-from cds_server.db.writer import DatabaseAway, Entry, RecordRefused, open_writer
+from cds_server.audit.spool_thread import SpoolThread
+from cds_server.audit.state import AuditState, AuditUnavailable
+from cds_server.audit.waiting import WaitingLine
+from cds_server.db.writer import DatabaseAway, Entry, open_writer
 
 _log = structlog.get_logger(__name__)
-_T = TypeVar("_T")
 
-BATCH = 1_000  # records in one commit
 REPLAY_BYTES = 512 << 10  # of a spool segment in one commit: about 700 events
 FIRST_RETRY = 0.1  # seconds; doubles up to
 LAST_RETRY = 2.0
 ADOPTION_INTERVAL = 15.0  # seconds between two looks for the spool of a process that died
-
-
-class AuditUnavailable(Exception):
-    """Neither the database nor the spool can keep a record: the answer must not leave (HTTP 503)."""
-
-
-@dataclass(frozen=True, slots=True)
-class AuditState:
-    """What to watch.
-
-    `database_up`: records go to the database now.  `spool_depth`: records of this process (and of dead
-    ones it adopted) that wait for the database.  `spool_writable`: the spool could take over.  The rest
-    counts since the start: `committed` records new in the database, `spooled` records that went to
-    the spool, `replayed` records read back from it, `damaged` spool lines and `refused` records set
-    aside for a person to look at, `unavailable` records that could not be kept.  `trouble` names the
-    last reason for which the database was away.
-    """
-
-    database_up: bool
-    spool_depth: int
-    spool_writable: bool
-    committed: int
-    spooled: int
-    replayed: int
-    damaged: int
-    refused: int
-    unavailable: int
-    commits: int
-    queued: int
-    trouble: str | None
-
-
-class _Waiting:
-    """Records of one caller, made durable together, and who waits for them."""
-
-    __slots__ = ("done", "entries")
-
-    def __init__(self, entries: list[Entry], done: asyncio.Future[None]) -> None:
-        self.entries = entries
-        self.done = done
 
 
 class AuditTrail:
@@ -99,9 +58,10 @@ class AuditTrail:
     ) -> None:
         self._writer = open_writer(database_url, timeout=commit_timeout)
         self._spool = Spool(spool_directory)
-        self._spool_thread = ThreadPoolExecutor(1, thread_name_prefix="audit-spool")
+        self._thread = SpoolThread()
+        self._committer = Committer(self._writer, self._spool, self._thread)
         self._commit_timeout = commit_timeout
-        self._queue: list[_Waiting] = []
+        self._line = WaitingLine()
         self._wake = asyncio.Event()
         self._outage = asyncio.Event()
         self._closing = asyncio.Event()
@@ -112,8 +72,7 @@ class AuditTrail:
         self._direct = False
         self._spool_writable = False
         self._tasks: list[asyncio.Task[None]] = []
-        self._committed = self._spooled = self._replayed = self._damaged = 0
-        self._refused = self._unavailable = self._commits = 0
+        self._spooled = self._replayed = self._damaged = self._unavailable = 0
         self._trouble: str | None = None
         self._signer = signer
         self._strand = Strand.new()
@@ -126,9 +85,9 @@ class AuditTrail:
     async def start(self) -> None:
         """Connects, adopts what dead processes left, starts.  A database that is away is no error."""
         try:
-            await self._in_spool_thread(self._spool.probe)
+            await self._thread.run(self._spool.probe)
             self._spool_writable = True
-            await self._in_spool_thread(self._spool.adopt)
+            await self._thread.run(self._spool.adopt)
         except OSError as error:
             _log.error("audit.spool_unwritable", error=type(error).__name__)
         try:
@@ -154,13 +113,12 @@ class AuditTrail:
         if not self._tasks or self._closing.is_set():
             raise AuditUnavailable("the audit trail is not running")
         if records:
-            await self._durable([_entry(record) for record in records])
+            await self._durable([entry_of(record) for record in records])
 
     async def _durable(self, entries: list[Entry]) -> None:
-        waiting = _Waiting(entries, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
+        done = self._line.join(entries)
         self._wake.set()
-        await waiting.done
+        await done
 
     async def close(self) -> None:
         """Makes durable what is queued, then lets go.  What is spooled stays on disk."""
@@ -178,8 +136,8 @@ class AuditTrail:
             self._tasks = []
         await self._writer.close()
         with contextlib.suppress(OSError):
-            await self._in_spool_thread(self._spool.close)
-        self._spool_thread.shutdown(wait=False)
+            await self._thread.run(self._spool.close)
+        self._thread.end()
 
     def state(self) -> AuditState:
         """What readiness and metrics show; no I/O."""
@@ -187,14 +145,14 @@ class AuditTrail:
             database_up=self._direct,
             spool_depth=self._spool.depth,
             spool_writable=self._spool_writable,
-            committed=self._committed,
+            committed=self._committer.committed,
             spooled=self._spooled,
             replayed=self._replayed,
             damaged=self._damaged,
-            refused=self._refused,
+            refused=self._committer.refused,
             unavailable=self._unavailable,
-            commits=self._commits,
-            queued=len(self._queue),
+            commits=self._committer.commits,
+            queued=len(self._line),
             trouble=self._trouble,
         )
 
@@ -204,51 +162,39 @@ class AuditTrail:
         while True:
             # One turn of the loop: callers that the last commit set free queue their next record.
             await asyncio.sleep(0)
-            if not self._queue:
+            if not self._line:
                 if self._closing.is_set():
                     return
                 self._wake.clear()
                 await self._wake.wait()
                 continue
             async with self._gate:
-                batch = self._take()
+                batch = self._line.take()
                 try:
                     await self._keep([entry for waiting in batch for entry in waiting.entries])
                 except AuditUnavailable as error:
                     for waiting in batch:
-                        if not waiting.done.done():
-                            waiting.done.set_exception(AuditUnavailable(str(error)))
+                        waiting.lost(error)
                 else:
                     for waiting in batch:
-                        if not waiting.done.done():  # its caller may be gone; the record stays
-                            waiting.done.set_result(None)
-
-    def _take(self) -> list[_Waiting]:
-        taken, count = 0, 0
-        for waiting in self._queue:
-            if taken and count + len(waiting.entries) > BATCH:
-                break
-            taken += 1
-            count += len(waiting.entries)
-        batch, self._queue = self._queue[:taken], self._queue[taken:]
-        return batch
+                        waiting.kept()
 
     async def _keep(self, unchained: list[Entry]) -> None:
         """Makes entries durable, here or there.  Raises: AuditUnavailable."""
-        entries, strand = self._chained(unchained)
+        entries, strand = chained(unchained, self._strand, self._signer)
         # Should it fail, nobody knows how much of the batch is stored: what follows begins a new strand.
         self._strand = Strand.new()
         try:
             if self._direct:
                 try:
-                    await self._commit(entries)
+                    await self._committer.commit(entries)
                     self._strand = strand
                     return
                 except DatabaseAway as error:
                     # Part of the batch may be committed; replaying all of it stores each record once.
                     self._leave_database(error)
-            lines = [with_link(entry.link, entry.payload) for entry in entries]
-            await self._in_spool_thread(self._spool.append, lines)
+            lines = [line_of(entry) for entry in entries]
+            await self._thread.run(self._spool.append, lines)
             self._strand = strand
             self._spooled += len(entries)
             self._spool_writable = True
@@ -263,56 +209,6 @@ class AuditTrail:
             self._unavailable += len(entries)
             _log.error("audit.defect", records=len(entries), error=type(error).__name__)
             raise AuditUnavailable("the audit trail failed") from error
-
-    def _chained(self, entries: list[Entry]) -> tuple[list[Entry], Strand]:
-        """The entries at their places in the strand, and the strand after them; opens a new strand."""
-        strand = self._strand
-        if strand.count == 0 and self._signer is not None:
-            entries = [_entry(_opening(self._signer, strand)), *entries]
-        links, strand = strand.extended([e.payload for e in entries if events.is_event(e.record)])
-        following = iter(links)
-        return [
-            Entry(e.record, e.payload, next(following)) if events.is_event(e.record) else e for e in entries
-        ], strand
-
-    async def _commit(self, entries: list[Entry]) -> None:
-        """Stores entries; one the database refuses is set aside, alone.  Raises: DatabaseAway, OSError."""
-        try:
-            new = await self._writer.write(entries)
-            self._committed += new
-            self._commits += 1
-            chained = [entry for entry in entries if entry.link is not None]
-            if new < len(chained):
-                await self._fill_places(chained)
-        except RecordRefused as error:
-            if len(entries) > 1:
-                middle = len(entries) // 2
-                await self._commit(entries[:middle])
-                await self._commit(entries[middle:])
-                return
-            await self._in_spool_thread(
-                lambda: self._spool.set_aside("refused", [entries[0].payload], suffix=".records")
-            )
-            self._refused += 1
-            _log.error("audit.record_refused", id=events.identity(entries[0].record), error=str(error))
-            if entries[0].link is not None:
-                await self._writer.write([_withheld(entries[0], "refused")])
-
-    async def _fill_places(self, entries: list[Entry]) -> None:
-        """Keeps the places of records that were passed over because their ids are stored at other places.
-
-        A record that is replayed is there at its own place and needs nothing.
-        """
-        held = await self._writer.stored([events.identity(entry.record) for entry in entries])
-        places = {stored.record_id: (stored.strand, stored.place) for stored in held}
-        repeated = [
-            _withheld(entry, "repeated")
-            for entry in entries
-            if entry.link is not None
-            and places.get(events.identity(entry.record)) != (entry.link.strand, entry.link.place)
-        ]
-        if repeated:
-            await self._writer.write(repeated)
 
     def _leave_database(self, error: Exception) -> None:
         if self._direct or self._trouble is None:
@@ -330,7 +226,9 @@ class AuditTrail:
                 if not self._direct:
                     await self._writer.connect()
                     await self._replay_own()
-                    _log.info("audit.database_back", committed=self._committed, replayed=self._replayed)
+                    _log.info(
+                        "audit.database_back", committed=self._committer.committed, replayed=self._replayed
+                    )
                 await self._replay_adopted()
                 delay = FIRST_RETRY
             except DatabaseAway as error:
@@ -345,7 +243,7 @@ class AuditTrail:
                 if self._direct and not self._closing.is_set():  # close() sets both, `_closing` first
                     await self._pause(self._outage, ADOPTION_INTERVAL)
                     with contextlib.suppress(OSError):
-                        await self._in_spool_thread(self._spool.adopt)
+                        await self._thread.run(self._spool.adopt)
 
     async def _replay_own(self) -> None:
         """Brings our own spool into the database, in order, then lets the writer follow."""
@@ -353,15 +251,14 @@ class AuditTrail:
             segment = self._spool.own[0]
             await self._replay_chunk(segment)
             if segment.position >= segment.size and segment is not self._spool.own[-1]:
-                await self._in_spool_thread(self._spool.retire, segment)
-        async with (
-            self._gate
-        ):  # the writer waits here: nothing can slip in between the last line and `_direct`
+                await self._thread.run(self._spool.retire, segment)
+        # The writer waits here: nothing can slip in between the last line and `_direct`.
+        async with self._gate:
             while self._spool.own:
                 segment = self._spool.own[0]
                 while segment.position < segment.size:
                     await self._replay_chunk(segment)
-                await self._in_spool_thread(self._spool.retire, segment)
+                await self._thread.run(self._spool.retire, segment)
             self._direct = True
             self._trouble = None
 
@@ -375,92 +272,34 @@ class AuditTrail:
                 if segment.position < segment.size:
                     await self._replay_chunk(segment)
                 else:
-                    await self._in_spool_thread(self._spool.retire, segment)
+                    await self._thread.run(self._spool.retire, segment)
 
     async def _replay_chunk(self, segment: Segment) -> None:
-        chunk = await self._in_spool_thread(self._spool.read, segment, REPLAY_BYTES)
-        entries: list[Entry] = []
-        damaged = list(chunk.damaged)
-        for line in chunk.payloads:
-            try:
-                link, payload = without_link(line)
-                entries.append(Entry(events.decode_durable(payload), payload, link))
-            except (ValueError, msgspec.DecodeError):
-                damaged.append(line)
+        chunk = await self._thread.run(self._spool.read, segment, REPLAY_BYTES)
+        entries, damaged = of_lines(chunk.payloads)
+        damaged = [*chunk.damaged, *damaged]
         unchained = [entry for entry in entries if entry.link is None and events.is_event(entry.record)]
         if unchained:
             # Left by a version without a chain: they take their places in ours, as new ones would.  Only
             # adopted segments can hold such lines, and they are replayed in turns with the writer.
             held = await self._writer.stored([events.identity(entry.record) for entry in unchained])
             known = {stored.record_id for stored in held}
-            chained, strand = self._chained(
-                [entry for entry in unchained if events.identity(entry.record) not in known]
-            )
+            new = [entry for entry in unchained if events.identity(entry.record) not in known]
+            placed, strand = chained(new, self._strand, self._signer)
             self._strand = Strand.new()
             late = [entry for entry in entries if entry.link is not None or not events.is_event(entry.record)]
-            await self._commit([*chained, *late])
+            await self._committer.commit([*placed, *late])
             self._strand = strand
         elif entries:
-            await self._commit(entries)
+            await self._committer.commit(entries)
         if damaged:
-            await self._in_spool_thread(self._spool.set_aside, segment.path.stem, damaged)
+            await self._thread.run(self._spool.set_aside, segment.path.stem, damaged)
             self._damaged += len(damaged)
             _log.error("audit.spool_damaged", segment=segment.path.name, lines=len(damaged))
-        await self._in_spool_thread(self._spool.advance, segment, chunk)
+        await self._thread.run(self._spool.advance, segment, chunk)
         self._replayed += len(entries)
 
     @staticmethod
     async def _pause(event: asyncio.Event, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(event.wait(), seconds)
-
-    async def _in_spool_thread(self, call: Callable[..., _T], *args: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._spool_thread, call, *args)
-
-
-def _opening(signer: Signer, strand: Strand) -> Access:
-    return Access(
-        event_id=events.new_id(),
-        recorded=datetime.now(UTC),
-        activity="audit-started",
-        service="audit",
-        detail=(
-            ("strand", strand_name(strand.number)),
-            ("key", signer.key_id),
-            ("signature", signer.opening(strand.number)),
-        ),
-    )
-
-
-def _withheld(entry: Entry, cause: Literal["refused", "repeated"]) -> Entry:
-    """What stands at the place of a record that is not stored there; its id follows from the place."""
-    link, record = entry.link, entry.record
-    if link is None or not events.is_event(record):
-        raise TypeError("only a record with a place can be withheld")
-    withheld = Withheld(
-        event_id=f"{strand_name(link.strand)}-{link.place}",
-        recorded=record.recorded,
-        record_id=events.identity(record),
-        payload_digest=events.digest(entry.payload),
-        cause=cause,
-    )
-    return Entry(withheld, events.encode(withheld), link)
-
-
-def _entry(record: Durable) -> Entry:
-    try:
-        return Entry(record, events.encode(record))
-    except UnicodeEncodeError:
-        # A lone surrogate has no UTF-8; the record is kept, with U+FFFD in its place.
-        record = msgspec.convert(_without_surrogates(msgspec.to_builtins(record)), Durable)
-        return Entry(record, events.encode(record))
-
-
-def _without_surrogates(value: object) -> object:
-    if isinstance(value, str):
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list | tuple):
-        return [_without_surrogates(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _without_surrogates(item) for key, item in value.items()}
-    return value

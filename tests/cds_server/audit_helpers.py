@@ -1,7 +1,9 @@
 """What the audit tests share: made-up events, and reading the database past everything that is tested."""
 
+import asyncio
+import time
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -83,3 +85,11 @@ async def trail(database_url: str, spool: Path, **options: Any) -> AsyncIterator
         yield running
     finally:
         await running.close()
+
+
+async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    """Waits for `condition`; fails the test when it does not come true."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited too long"
+        await asyncio.sleep(0.02)

@@ -4,23 +4,13 @@ import asyncio
 import os
 import shutil
 import sqlite3
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from audit_helpers import decision, stored_ids, trail
+from audit_helpers import decision, stored_ids, trail, until
 
 from cds_server.audit import AuditTrail, AuditUnavailable
 from cds_server.db.urls import sqlite_path
-
-
-async def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
-    """Waits for `condition`; fails the test when it does not come true."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        await asyncio.sleep(0.02)
 
 
 class Load:

@@ -8,8 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from audit_helpers import decision, stored_ids, trail
-from test_audit_outage import until
+from audit_helpers import decision, stored_ids, trail, until
 
 from cds_server.db.urls import sqlite_path
 

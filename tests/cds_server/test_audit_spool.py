@@ -4,10 +4,9 @@ import multiprocessing
 from pathlib import Path
 
 import pytest
-from audit_helpers import decision, rows, stored_ids, trail
+from audit_helpers import decision, rows, stored_ids, trail, until
 from hypothesis import given
 from hypothesis import strategies as st
-from test_audit_outage import until
 
 from cds_server.audit import events
 from cds_server.audit.spool import Spool, frame, unframe

@@ -1,7 +1,8 @@
 """TLS to PostgreSQL: what the settings refuse, and connections through real TLS to a real PostgreSQL.
 
 The PostgreSQL of the tests is built without OpenSSL, so a proxy stands before it that answers PostgreSQL's
-SSLRequest, speaks TLS with a certificate made here and hands what comes on to the server's socket.
+SSLRequest, speaks TLS with a certificate made here and hands what comes on to the server's socket.  One that
+ends TLS itself: `test_database_tls_itself.py`.
 """
 
 import asyncio
@@ -10,18 +11,13 @@ import ssl
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
-from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from audit_helpers import decision, stored_ids
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
+from certificates import Authority
 from pydantic import ValidationError
 from sqlalchemy import text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -37,30 +33,12 @@ _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def certificate(directory: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
-    """A self-signed certificate for an address: the file of it, and that of it with its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "database")])
-    now = datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + timedelta(hours=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address(address))]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    public, whole = directory / f"{address}.pem", directory / f"{address}.whole.pem"
-    pem = made.public_bytes(serialization.Encoding.PEM)
-    public.write_bytes(pem)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    whole.write_bytes(private + pem)
-    return public, whole
+    """A certificate for an address: the file of its authority, and that of it with its key."""
+    authority = Authority(directory, address)
+    issued = authority.issue(addresses=[address])
+    whole = directory / f"{address}.whole.pem"
+    whole.write_bytes(issued.key + issued.certificate)
+    return authority.file, whole
 
 
 @asynccontextmanager

@@ -23,8 +23,7 @@ from typing import BinaryIO
 
 import httpx
 import pytest
-from audit_helpers import rows
-from test_audit_outage import until
+from audit_helpers import rows, until
 
 from cds_server.db.urls import is_sqlite, sqlite_path
 

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from fhir_adapters.features import Features
 from models.common.ensemble import MEMBERS, Outcome
 from training.ensemble.cohort import BATCH, Cohort, labels_of, split
+from training.ensemble.folds import folds_of
 from training.ensemble.members import FOREST_FLOOR, Margins
 from training.ensemble.parts import bundle_parts, sensitivity
 from training.ensemble.stacking import Pool, fit_logistic, fit_pool, fit_temperature, softmax
-from training.ensemble.train import conformal_threshold, folds_of, member_margins, severity_mix
+from training.ensemble.train import conformal_threshold, member_margins, severity_mix
 from training.likelihood import likelihood_margins
 
 COUNT = 120

@@ -35,6 +35,7 @@ if (form && area && window.fetch && window.ReadableStream) {
       link.download = button.dataset.export;
       link.click();
       URL.revokeObjectURL(link.href);
+      bar.value = bar.max;
       text.value = area.dataset.done;
     } catch (fault) {
       text.value = area.dataset.failed;
