@@ -2,7 +2,8 @@
 
 Read from the environment (prefix ``CDS_``) and, below it, from the TOML file named by ``CDS_CONFIG``.
 A setting that does not exist, is out of range or would open the server to the network by accident stops
-the start with a message that says what to do.  Nothing here reads a file other than the TOML one.
+the start with a message that says what to do.  Nothing here reads a file other than the TOML one and those
+the database's address and password are in: they are settled here, for the server and every command alike.
 """
 
 import os
@@ -21,7 +22,8 @@ from cds_server.auth.addresses import is_loopback, parse_networks
 from cds_server.auth.outbound import AddressRefused, check_address, on_this_machine
 from cds_server.auth.signed_tokens import ALGORITHMS
 from cds_server.db.tls import speaks_of_tls, stays_here, with_tls
-from cds_server.db.urls import DatabaseUrlInvalid, is_sqlite
+from cds_server.db.urls import DatabaseUrlInvalid, check_readable, is_sqlite, with_password
+from cds_server.secret_files import revealed
 from fhir_adapters.origin import AllowList, ServerNotAllowed
 
 SANDBOX_ORIGIN = "https://sandbox.cds-hooks.org"
@@ -50,7 +52,15 @@ class Settings(BaseSettings):
     var_dir: Path = Field(default=Path("var"), description="Directory of all state: database, spool, keys.")
     database_url: str = Field(
         default="",
-        description="sqlite+aiosqlite:///path or postgresql+asyncpg://...; default: SQLite in CDS_VAR_DIR.",
+        repr=False,  # a password may be in it
+        description=(
+            "sqlite+aiosqlite:///path or postgresql+asyncpg://..., or '@file' that holds it; default: SQLite "
+            "in CDS_VAR_DIR."
+        ),
+    )
+    database_password: SecretStr | None = Field(
+        default=None,
+        description="Password, or '@file' that holds it, of the user that CDS_DATABASE_URL names.",
     )
     database_tls: Literal["off", "required", "verify"] | None = Field(
         default=None,
@@ -427,8 +437,17 @@ class Settings(BaseSettings):
         if not self.database_url:
             path = self.var_dir / "cds.db"
             object.__setattr__(self, "database_url", f"sqlite+aiosqlite:///{path}")
+        self._database_is_read()
         self._database_is_safe()
         return self
+
+    def _database_is_read(self) -> None:
+        """Settles address and password, wherever they stand, into `database_url`."""
+        url = revealed("CDS_DATABASE_URL", self.database_url)
+        if self.database_password is not None:
+            password = revealed("CDS_DATABASE_PASSWORD", self.database_password.get_secret_value())
+            url = with_password(url, password)
+        object.__setattr__(self, "database_url", url)
 
     def _database_is_safe(self) -> None:
         """Settles how TLS to the database is done, into `database_url`."""
@@ -436,6 +455,7 @@ class Settings(BaseSettings):
             sqlite = is_sqlite(self.database_url)
         except DatabaseUrlInvalid:
             return  # said, in its own words, by whoever opens it
+        check_readable(self.database_url)
         if sqlite:
             if self.database_tls or self.database_ca_file:
                 raise ValueError("CDS_DATABASE_TLS and CDS_DATABASE_CA_FILE are for PostgreSQL")
