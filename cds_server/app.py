@@ -44,6 +44,7 @@ from cds_server.decisions.archive import BundleArchive
 from cds_server.decisions.keeper import Keeper
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.software import software
+from cds_server.deployment.clients_watch import ClientsWatch
 from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import BundleSource
 from cds_server.deployment.watch import Watch
@@ -118,6 +119,7 @@ def create_app(
     archive = BundleArchive(settings.archive_dir, source)
     cases = EnrolledCases(EnrolmentStore(settings.var_dir, Cipher(keys.cipher)))
     watch = Watch(house, source, seen, cases, archive)
+    clients_watch = ClientsWatch(house)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -126,11 +128,13 @@ def create_app(
         await house.trail.record_all(
             changes(settings, house.knowledge.bundle, house.pseudonymiser, house.clock())
         )
+        await clients_watch.start()
         house.upkeep.start()
         watch.start()
         try:
             yield
         finally:
+            await clients_watch.stop()
             await watch.stop()
             await house.upkeep.stop()
             await house.close()

@@ -6,11 +6,11 @@ _LARGEST = 65_536
 
 
 class SecretUnreadable(ValueError):
-    """A setting names a file that holds no secret.  Says which setting and which file, never what is in it."""
+    """A setting names a file that holds no secret.  Says which setting and file, never what is in it."""
 
 
 def revealed(setting: str, given: str) -> str:
-    """What a setting says: the text itself, or, after ``@``, that of the file; without the white space around it.
+    """What a setting says: the text itself, or, after ``@``, that of the file without white space around.
 
     Args:
         setting: its name, as the site writes it.

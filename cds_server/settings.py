@@ -128,6 +128,12 @@ class Settings(BaseSettings):
         default=None,
         description="TOML file of the CDS clients (EHRs) whose tokens are accepted; docs/authentication.md.",
     )
+    clients_reload_seconds: float = Field(
+        default=5,
+        ge=0,
+        le=3600,
+        description="How often a change of that file is looked for, in seconds; 0: never.",
+    )
     client_algorithms: str = Field(
         default="",
         description="Comma-separated signature algorithms beside ES384 and RS384: ES256, RS256.",

@@ -98,13 +98,22 @@ class Refusal:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ClientsRefused:
+    """The newest file of trusted clients, which is not used: how many faults it has, and since when (UTC)."""
+
+    faults: int
+    since: datetime
+
+
 @dataclass(slots=True)
 class House:
     """Everything a request handler may need.
 
     `knowledge` is replaced when a new model bundle arrives: a call takes it once and keeps what it took.
     `refused` is set while the bundle at the configured path is not the one in use; `enrolled` says how the
-    record of enrolled cases was found.  `software` names this build (`decisions.software`).
+    record of enrolled cases was found.  `clients` is replaced when their file changes, and `clients_refused`
+    set while that file is not what is in use.  `software` names this build (`decisions.software`).
     """
 
     settings: Settings
@@ -128,6 +137,7 @@ class House:
     refusals: RefusedAccesses
     software: str
     refused: Refusal | None = None
+    clients_refused: ClientsRefused | None = None
     enrolled: EnrolledState = NOTHING_ENROLLED
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))

@@ -31,7 +31,7 @@ def authenticators(house: House) -> list[Authenticator]:
     if settings.authentication != "off":
         found.append(
             ClientTokens(
-                house.clients,
+                lambda: house.clients,
                 base_url=settings.base_url,
                 algorithms=split(settings.client_algorithms),
                 lifetime=settings.client_token_seconds,

@@ -5,7 +5,7 @@ anything is fetched, then the signature, then the claims, and at last the `jti`,
 valid tokens only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.types import Scope
@@ -30,7 +30,7 @@ class ClientTokens:
     """The authenticator of CDS clients.
 
     Args:
-        clients: those the site trusts.
+        clients: gives those the site trusts at that moment; the list may be replaced while a call waits.
         base_url: how callers address this server; with the path it is the audience a token must have.
         algorithms: allowed beside `ALWAYS`.
         lifetime: most seconds from `iat` to `exp`.
@@ -39,7 +39,7 @@ class ClientTokens:
 
     def __init__(
         self,
-        clients: TrustedClients,
+        clients: Callable[[], TrustedClients],
         *,
         base_url: str,
         algorithms: Iterable[str],
@@ -64,11 +64,17 @@ class ClientTokens:
         except TokenInvalid:
             return None
         issuer = claimed.get("iss")
-        if not isinstance(issuer, str) or not self._clients.knows(issuer):
+        if not isinstance(issuer, str) or not self._clients().knows(issuer):
             return None
         try:
             client = self._listed(header, claimed, issuer)
-            signed = await verify(token, client.keys, self._algorithms)
+            while True:
+                signed = await verify(token, client.keys, self._algorithms)
+                # The list may have been replaced meanwhile: who is not on it any more is refused at once.
+                now_listed = self._listed(header, claimed, issuer)
+                if now_listed == client:
+                    break
+                client = now_listed
             return await self._principal(signed, client, self._base_url + scope["path"])
         except TokenInvalid as fault:
             raise Unauthenticated(fault.category) from None
@@ -81,7 +87,7 @@ class ClientTokens:
             raise TokenInvalid("header")
         if not _NOT_UNDERSTOOD.isdisjoint(header):
             raise TokenInvalid("header")
-        client = self._clients.find(issuer, claimed.get("tenant"))
+        client = self._clients().find(issuer, claimed.get("tenant"))
         if client is None:
             raise TokenInvalid("tenant")
         if "jku" in header and header["jku"] != client.jku:

@@ -1,4 +1,4 @@
-"""The database's address, and its password, from a file: read the same way by everything, shown by nothing."""
+"""The database's address and password from a file: read the same way by all, shown by nothing."""
 
 import os
 import subprocess
