@@ -33,6 +33,7 @@ from cds_server.auth.clients import TrustedClients, load_clients
 from cds_server.auth.gate import Gate
 from cds_server.auth.rates import Rates
 from cds_server.auth.replay import ReplayGuard
+from cds_server.auth.unproven import Unproven
 from cds_server.auth.users import user_tokens
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
@@ -221,6 +222,11 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
             settings.database_url, now=lambda: clock().timestamp(), on_unshared=metrics.replay_unshared.inc
         ),
         rates=Rates(settings.var_dir / "rates"),
+        unproven=Unproven(
+            Rates(settings.var_dir / "rates-unproven"),
+            per_minute=settings.unproven_rate,
+            anonymous_per_minute=settings.client_rate,
+        ),
         smart=smart_parts(settings, cipher, clock),
         users=user_tokens(settings, clock),
     )

@@ -148,7 +148,19 @@ class Settings(BaseSettings):
         default=6000,
         ge=1,
         le=10_000_000,
-        description="Calls a minute of one CDS client, unless the file of trusted clients says otherwise.",
+        description=(
+            "Calls a minute of one CDS client, unless the file of trusted clients says otherwise; where "
+            "callers need not authenticate, of one address that sends no credentials."
+        ),
+    )
+    unproven_rate: int = Field(
+        default=600,
+        ge=1,
+        le=10_000_000,
+        description=(
+            "Calls a minute of one address without the credentials they need, or with ones that do not hold; "
+            "also the SMART launches begun from it. Valid credentials get in whatever its other calls do."
+        ),
     )
     user_rate: int = Field(default=100, ge=1, le=10_000_000, description="Calls a minute of one person.")
     ip_allowlist: str = Field(

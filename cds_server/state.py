@@ -16,6 +16,7 @@ from cds_server.audit.upkeep import Upkeep
 from cds_server.auth.clients import TrustedClients
 from cds_server.auth.rates import Rates
 from cds_server.auth.replay import ReplayGuard
+from cds_server.auth.unproven import Unproven
 from cds_server.auth.users import UserTokens
 from cds_server.clock import Clock
 from cds_server.decisions.keeper import Keeper
@@ -133,6 +134,7 @@ class House:
     clients: TrustedClients
     replay: ReplayGuard
     rates: Rates
+    unproven: Unproven
     keeper: Keeper
     refusals: RefusedAccesses
     software: str
@@ -181,6 +183,7 @@ class House:
         await self.clients.close()
         await self.replay.close()
         self.rates.close()
+        self.unproven.close()
         self._thread.shutdown(wait=True)
         self._hasher.shutdown(wait=True)
         await self.refusals.close()
