@@ -105,7 +105,9 @@ class ClientEntry(BaseModel):
     def canonical(self) -> str:
         """All it says, in one way: two entries that mean the same have the same text."""
         said = self.model_dump(mode="json")
-        return json.dumps(said | {name: sorted(said[name]) for name in ("roles", "tenants")}, sort_keys=True)
+        # No list in it has an order that means something, and those of sets have another in each process.
+        ordered = {name: sorted(value, key=str) for name, value in said.items() if isinstance(value, list)}
+        return json.dumps(said | ordered, sort_keys=True)
 
 
 class _File(BaseModel):
@@ -242,6 +244,8 @@ def read_entries(path: Path) -> tuple[ClientEntry, ...]:
         raise ClientsFileInvalid(path, ["write it in UTF-8"]) from None
     except tomllib.TOMLDecodeError as fault:
         raise ClientsFileInvalid(path, [f"not TOML: {fault}"]) from None
+    except RecursionError:
+        raise ClientsFileInvalid(path, ["nested too deeply"]) from None
     try:
         entries = _File.model_validate(document).client
     except ValidationError as error:

@@ -62,8 +62,7 @@ class ClientsWatch:
             await asyncio.sleep(self._every)
             try:
                 await self._look()
-            except OSError as error:
-                # Not seen, or not written down; the next look tries both again.
+            except Exception as error:  # noqa: BLE001 the task must live on: nobody would be removed after its end
                 _log.error("clients.not_looked_at", error=type(error).__name__)
 
     async def _look(self) -> None:

@@ -103,7 +103,9 @@ def test_clients_must_be_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "clients = []", "[client]\nname = 'x'", "[[client]\n", "client = 7", "\xff"]
+    "content",
+    ["", "clients = []", "[client]\nname = 'x'", "[[client]\n", "client = 7", "\xff", "x = " + "[" * 90_000],
+    ids=lambda content: content[:10],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "clients.toml"
