@@ -167,6 +167,7 @@ class TrustedClients:
     Args:
         outbounds: what keys are fetched over, by file of CAs.
         files: what was read, as it was found.
+        former: the clients until now; calls of theirs may be under way.
     """
 
     def __init__(
@@ -174,6 +175,7 @@ class TrustedClients:
         clients: tuple[TrustedClient, ...] = (),
         outbounds: "Mapping[_Authorities, Outbound] | None" = None,
         files: Mapping[Path, Print] | None = None,
+        former: tuple[TrustedClient, ...] = (),
     ) -> None:
         self.clients = clients
         self.outbounds = dict(outbounds or {})
@@ -182,6 +184,7 @@ class TrustedClients:
         for client in clients:
             by_issuer[client.issuer].append(client)
         self._by_issuer: Mapping[str, list[TrustedClient]] = by_issuer
+        self._former = TrustedClients(former) if former else None
 
     def knows(self, issuer: str) -> bool:
         """Whether any client has that issuer."""
@@ -210,9 +213,14 @@ class TrustedClients:
         return {client.name: client.described for client in self.clients}
 
     def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...]:
-        """The FHIR servers of a client, as its entry lists them; none: it may name any."""
+        """The FHIR servers of a client, as its entry lists them; none: it may name any.
+
+        A call that was let in before its client was taken out ends under the entry it was let in with.
+        """
         client = self.find(issuer, tenant)
-        return client.servers if client is not None else ()
+        if client is None:
+            return self._former.servers_of(issuer, tenant) if self._former is not None else ()
+        return client.servers
 
     async def close(self) -> None:
         """Close the connections keys were fetched over."""
@@ -250,7 +258,7 @@ def load_clients(path: Path, former: TrustedClients | None = None) -> TrustedCli
         clients.append(_client(entry, place, keys))
     if faults:
         raise ClientsFileInvalid(path, faults)
-    return TrustedClients(tuple(clients), outbounds, files)
+    return TrustedClients(tuple(clients), outbounds, files, former.clients)
 
 
 def read_entries(path: Path) -> tuple[ClientEntry, ...]:
