@@ -33,6 +33,7 @@ from cds_server.auth.clients import TrustedClients, load_clients
 from cds_server.auth.gate import Gate
 from cds_server.auth.rates import Rates
 from cds_server.auth.replay import ReplayGuard
+from cds_server.auth.unproven import Unproven
 from cds_server.auth.users import user_tokens
 from cds_server.cds_hooks import endpoints as cds_hooks
 from cds_server.clock import Clock, utc_now
@@ -44,6 +45,7 @@ from cds_server.decisions.archive import BundleArchive
 from cds_server.decisions.keeper import Keeper
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.software import software
+from cds_server.deployment.clients_watch import ClientsWatch
 from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import BundleSource
 from cds_server.deployment.watch import Watch
@@ -118,6 +120,7 @@ def create_app(
     archive = BundleArchive(settings.archive_dir, source)
     cases = EnrolledCases(EnrolmentStore(settings.var_dir, Cipher(keys.cipher)))
     watch = Watch(house, source, seen, cases, archive)
+    clients_watch = ClientsWatch(house)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -126,11 +129,13 @@ def create_app(
         await house.trail.record_all(
             changes(settings, house.knowledge.bundle, house.pseudonymiser, house.clock())
         )
+        await clients_watch.start()
         house.upkeep.start()
         watch.start()
         try:
             yield
         finally:
+            await clients_watch.stop()
             await watch.stop()
             await house.upkeep.stop()
             await house.close()
@@ -217,6 +222,11 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
             settings.database_url, now=lambda: clock().timestamp(), on_unshared=metrics.replay_unshared.inc
         ),
         rates=Rates(settings.var_dir / "rates"),
+        unproven=Unproven(
+            Rates(settings.var_dir / "rates-unproven"),
+            per_minute=settings.unproven_rate,
+            anonymous_per_minute=settings.client_rate,
+        ),
         smart=smart_parts(settings, cipher, clock),
         users=user_tokens(settings, clock),
     )

@@ -141,6 +141,9 @@ def new_keys(
 
     Servers trust it with CDS_TRUSTED_MODEL_KEYS=DIRECTORY/trusted_keys.json.
     """
+    from cds_server.desk_keys import KeyChange, record_keys  # noqa: PLC0415 - the others need no trail
+
+    settings = read_settings()
     private, public = directory / SIGNING_KEY, directory / TRUSTED_KEYS
     for path in (private, public):
         if path.exists():
@@ -156,6 +159,8 @@ def new_keys(
     typer.echo(
         f"Key {key_id(key.public_key())}\n  sign with  {private}  (keep it secret)\n  trust with {public}"
     )
+    made = KeyChange("bundle-signing", "made", key_id(key.public_key()), place="file")
+    record_keys(settings, [made])
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:

@@ -1,6 +1,7 @@
 """``cds-server clients ...``: look at the file of trusted CDS clients before a server does."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from cds_server.auth.clients import ClientEntry, ClientsFileInvalid, load_client
 from cds_server.auth.jwks import PublicKey, public_keys
 from cds_server.auth.key_files import read_keys
 from cds_server.auth.outbound import Outbound, ServerUnreachable
+from cds_server.cli_token import ClientKey, ProofUnusable
 
 clients_commands = typer.Typer(
     help="The EHRs that may call: check the file that lists them.", no_args_is_help=True
@@ -61,6 +63,25 @@ def check(
     if not all(usable for _, usable in found):
         typer.echo("The keys of at least one client cannot be had: its calls would be refused.", err=True)
         raise typer.Exit(1)
+
+
+@clients_commands.command("key-set")
+def key_set(
+    key: Annotated[Path, typer.Argument(help="A client's private key in PEM, without a passphrase.")],
+    kid: Annotated[
+        str | None, typer.Option("--kid", help="Its id in the set (default: the RFC 7638 thumbprint).")
+    ] = None,
+) -> None:
+    """Print the public half of a client's key as a JWK Set, as `jwks_file` of a client takes it.
+
+    For a client of one's own, to try a server with: cds-server call ... --issuer ISS --key KEY.pem
+    """
+    try:
+        found = ClientKey(key).key_set(kid)
+    except ProofUnusable as fault:
+        typer.echo(str(fault), err=True)
+        raise typer.Exit(2) from None
+    typer.echo(json.dumps(found, indent=1))
 
 
 async def _keys(entries: tuple[ClientEntry, ...], directory: Path, fetch: bool) -> list[tuple[str, bool]]:

@@ -3,7 +3,6 @@
 What each kind of key is for stands in `PURPOSES`; a part of the server with keys of its own adds a row.
 """
 
-import asyncio
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,14 +124,17 @@ def new(
     cds-server keys new pseudonym --file pseudonym.keys, then CDS_PSEUDONYM_KEY=@/run/secrets/pseudonym.keys
     """
     chosen = [_purpose(name) for name in purposes] if purposes else PURPOSES
+    settings = read_settings()
     if file is not None:
         if len(chosen) != 1:
             _fail("--file holds the keys of one purpose: name which one.")
         if file.exists():
             _fail(f"{file} is there; to add a key: cds-server keys rotate {chosen[0].name} --file {file}")
-        _made(chosen[0], _ring(file), str(file))
+        number = _ring(file)
+        _made(chosen[0], number, str(file))
+        _record(settings, [(chosen[0], "made", number)], place="file")
         return
-    settings = read_settings()
+    made: list[tuple[KeyPurpose, str, int]] = []
     directory = settings.var_dir / "keys"
     for purpose in chosen:
         if _given(settings, purpose) is not None:
@@ -140,7 +142,10 @@ def new(
         elif key_files(directory, purpose.name):
             typer.echo(f"{purpose.name}: there is a key already; nothing was made")
         else:
-            _made(purpose, purpose.add(directory), str(directory))
+            number = purpose.add(directory)
+            _made(purpose, number, str(directory))
+            made.append((purpose, "made", number))
+    _record(settings, made)
 
 
 @keys_commands.command()
@@ -149,7 +154,6 @@ def rotate(purpose: PurposeArgument, file: FileOption = None) -> None:
     chosen = _purpose(purpose)
     settings = read_settings()
     given = _given(settings, chosen)
-    ours = file is None and given is None  # a ring may be another site's, or of a machine without a trail
     if file is None and given is not None:
         if not given.startswith("@"):
             _fail(
@@ -168,18 +172,23 @@ def rotate(purpose: PurposeArgument, file: FileOption = None) -> None:
             _fail(f"{chosen.name}: no key to rotate in {directory}; `cds-server keys new` makes the first.")
         number = chosen.add(directory)
         _made(chosen, number, str(directory))
-    if ours:
-        from cds_server.desk_keys import rotated  # noqa: PLC0415 - only this command pays for it
-
-        told = asyncio.run(rotated(settings, chosen.name, number))
-        if told is not None:
-            typer.echo(f"The rotation is not in the audit trail: {told}.", err=True)
+    _record(settings, [(chosen, "rotated", number)], place="directory" if file is None else "file")
     typer.echo(chosen.after_rotation)
     typer.echo("Restart every server that shares the keys, then back them up.")
 
 
 def _made(purpose: KeyPurpose, number: int, where: str) -> None:
     typer.echo(f"{purpose.name}: made key {number} in {where}")
+
+
+def _record(
+    settings: Settings, changes: list[tuple[KeyPurpose, str, int]], *, place: str = "directory"
+) -> None:
+    from cds_server.desk_keys import KeyChange, record_keys  # noqa: PLC0415 - listing keys needs no trail
+
+    record_keys(
+        settings, [KeyChange(purpose.name, result, str(number), place) for purpose, result, number in changes]
+    )
 
 
 def _ring(file: Path) -> int:

@@ -1,19 +1,79 @@
-"""What is recorded of a key that was rotated at the command line."""
+"""What is recorded of keys that are made, rotated or retired at the command line."""
 
-from cds_server.audit import AuditUnavailable
-from cds_server.operator import at_desk
-from cds_server.privacy import KeyMaterialInvalid
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import typer
+
+from cds_server.audit import Access, AuditTrail, AuditUnavailable
+from cds_server.audit.access import of_operator
+from cds_server.audit.signing import PURPOSE
+from cds_server.db.urls import is_sqlite, sqlite_path
+from cds_server.privacy import KeyMaterialInvalid, key_files
 from cds_server.settings import Settings
+from cds_server.site_keys import site_signer
 
 
-async def rotated(settings: Settings, purpose: str, number: int) -> str | None:
-    """Record that a purpose has a further key; why it could not be recorded, or `None`.
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """What was done to a key: `result` is ``made``, ``rotated`` or ``retired``.
 
-    The key is made by then and stays: it is in use only after the next start, which is recorded as well.
+    `key` is its number, or what else names it in public; `place` says where it is: ``directory``, ``file``.
     """
+
+    purpose: str
+    result: str
+    key: str
+    place: str = "directory"
+
+
+def record_keys(settings: Settings, changes: Sequence[KeyChange]) -> None:
+    """Put it into the audit trail; says on standard error what keeps it from being there.
+
+    The keys are made by then and stay.  Of the site's keys only the one that signs the trail is opened; where
+    it is missing, and there is a database to record in, it is made.
+    """
+    if not changes:
+        return
+    told = asyncio.run(_recorded(settings, changes))
+    if told is not None:
+        typer.echo(f"This is not in the audit trail: {told}.", err=True)
+
+
+async def _recorded(settings: Settings, changes: Sequence[KeyChange]) -> str | None:
+    """Why it is not in the trail, or `None`."""
     try:
-        async with at_desk(settings) as desk:
-            await desk.record("keys-changed", purpose=purpose, result="rotated", to=number)
-    except (AuditUnavailable, KeyMaterialInvalid, OSError) as fault:
+        url = settings.database_url
+        if is_sqlite(url) and not sqlite_path(url).exists():
+            return "there is no database here yet (`cds-server db upgrade` makes it)"
+        unsigned = settings.audit_signing_key is None and not key_files(settings.var_dir / "keys", PURPOSE)
+        trail = AuditTrail(url, settings.var_dir / "spool", signer=site_signer(settings))
+        if unsigned:
+            typer.echo(f"{PURPOSE}: made key 1, which signs the record of this")
+            changes = [*changes, KeyChange(PURPOSE, "made", "1")]
+        await trail.start()
+        try:
+            await trail.record_all([_event(change) for change in changes])
+            if not trail.state().database_up:
+                return (
+                    "the database cannot be reached. The record waits in the spool of CDS_VAR_DIR for a "
+                    "server that reaches it"
+                )
+        finally:
+            await trail.close()
+    except (AuditUnavailable, KeyMaterialInvalid, OSError, ValueError) as fault:
         return f"{type(fault).__name__}; run `cds-server db upgrade`, or look at CDS_VAR_DIR"
     return None
+
+
+def _event(change: KeyChange) -> Access:
+    return of_operator(
+        "keys-changed",
+        detail=(
+            ("purpose", change.purpose),
+            ("result", change.result),
+            ("to", change.key),
+            ("place", change.place),
+        ),
+    )

@@ -16,6 +16,7 @@ from cds_server.audit.upkeep import Upkeep
 from cds_server.auth.clients import TrustedClients
 from cds_server.auth.rates import Rates
 from cds_server.auth.replay import ReplayGuard
+from cds_server.auth.unproven import Unproven
 from cds_server.auth.users import UserTokens
 from cds_server.clock import Clock
 from cds_server.decisions.keeper import Keeper
@@ -98,13 +99,22 @@ class Refusal:
     since: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ClientsRefused:
+    """The newest file of trusted clients, which is not used: how many faults it has, and since when (UTC)."""
+
+    faults: int
+    since: datetime
+
+
 @dataclass(slots=True)
 class House:
     """Everything a request handler may need.
 
     `knowledge` is replaced when a new model bundle arrives: a call takes it once and keeps what it took.
     `refused` is set while the bundle at the configured path is not the one in use; `enrolled` says how the
-    record of enrolled cases was found.  `software` names this build (`decisions.software`).
+    record of enrolled cases was found.  `clients` is replaced when their file changes, and `clients_refused`
+    set while that file is not what is in use.  `software` names this build (`decisions.software`).
     """
 
     settings: Settings
@@ -124,10 +134,12 @@ class House:
     clients: TrustedClients
     replay: ReplayGuard
     rates: Rates
+    unproven: Unproven
     keeper: Keeper
     refusals: RefusedAccesses
     software: str
     refused: Refusal | None = None
+    clients_refused: ClientsRefused | None = None
     enrolled: EnrolledState = NOTHING_ENROLLED
     _hasher: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "digest"))
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "assess"))
@@ -171,6 +183,7 @@ class House:
         await self.clients.close()
         await self.replay.close()
         self.rates.close()
+        self.unproven.close()
         self._thread.shutdown(wait=True)
         self._hasher.shutdown(wait=True)
         await self.refusals.close()

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections import Counter
 from datetime import datetime
-from ipaddress import IPv6Address, ip_address, ip_network
 
 import msgspec
 import structlog
@@ -17,6 +16,7 @@ import structlog
 from cds_server.audit.events import Access, new_id
 from cds_server.audit.state import AuditUnavailable
 from cds_server.audit.trail import AuditTrail
+from cds_server.auth.addresses import neighbourhood
 from cds_server.clock import Clock
 
 _log = structlog.get_logger(__name__)
@@ -65,7 +65,9 @@ class RefusedAccesses:
         if self._windows is None or self._windows.done():
             self._since = self._clock()
             self._windows = asyncio.create_task(self._run())
-        kind = _Kind(_peer(access.network), access.activity, access.service, access.status, access.reason)
+        kind = _Kind(
+            neighbourhood(access.network), access.activity, access.service, access.status, access.reason
+        )
         if self._alone[kind] < MOST_OF_ONE and self._alone.total() < MOST_OF_ALL:
             self._alone[kind] += 1
             await self._keep([access])
@@ -118,13 +120,3 @@ def _sum(kind: _Kind, count: int, since: datetime, now: datetime) -> Access:
             *several,
         ),
     )
-
-
-def _peer(network: str | None) -> str | None:
-    """Whom to sum by: an IPv6 caller has a whole /64 of addresses to itself (RFC 6177)."""
-    if network is None or ":" not in network:
-        return network
-    address = ip_address(network)
-    if not isinstance(address, IPv6Address):
-        return network
-    return str(ip_network((int(address) >> 64 << 64, 64)))

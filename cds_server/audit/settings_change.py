@@ -6,8 +6,11 @@ What a setting was is kept in ``<var_dir>/audit/settings.json``: numbers and cho
 
 import fcntl
 import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Literal, get_origin
+from pathlib import Path
+from typing import BinaryIO, Literal, get_origin
 
 import msgspec
 from pydantic import SecretStr
@@ -18,6 +21,8 @@ from cds_server.privacy import Pseudonymiser
 from cds_server.settings import Settings
 
 FILE = "audit/settings.json"
+CLIENTS_FILE = "audit/clients.json"
+_MOST_NAMES = 50
 _MODEL = "model"
 
 
@@ -32,8 +37,6 @@ def changes(
     Raises:
         OSError: the file cannot be read or written.
     """
-    path = settings.var_dir / FILE
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     present = {
         f"CDS_{name.upper()}": _shown(
             getattr(settings, name), pseudonymiser, plain=get_origin(field.annotation) is Literal
@@ -41,18 +44,11 @@ def changes(
         for name, field in type(settings).model_fields.items()
     }
     present[_MODEL] = bundle or "none"
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with _alone(settings.var_dir / FILE) as file:
         before = _read(file.read())
         if before == present:
             return []
-        data = msgspec.json.encode(present)
-        file.seek(0)
-        file.write(data)
-        file.truncate()
-        file.flush()
-        os.fsync(file.fileno())
+        _write(file, present)
     if before is None:
         return []
     return [
@@ -60,6 +56,68 @@ def changes(
         for name, value in present.items()
         if before.get(name) != value
     ]
+
+
+class _Clients(msgspec.Struct, omit_defaults=True):
+    """The clients last recorded, as digests by name, and the digest of the faults last recorded."""
+
+    clients: dict[str, str] = {}
+    refused: str | None = None
+
+
+def client_changes(
+    settings: Settings,
+    described: Mapping[str, str],
+    pseudonymiser: Pseudonymiser,
+    now: datetime,
+    *,
+    current: Callable[[], bool] = lambda: True,
+) -> list[Access]:
+    """The record of a file of trusted clients that says something else than when it was last recorded.
+
+    None at the first start on a directory.  Of several processes that notice, one gets it; one that has
+    read a state of the file that is no longer `current` leaves it to those who read the newer one.
+
+    Args:
+        described: what the file says of each client, by name.
+
+    Raises:
+        OSError: the file in `settings.var_dir` cannot be read or written.
+    """
+    present = {name: _shown(text, pseudonymiser, plain=False) for name, text in sorted(described.items())}
+    with _alone(settings.var_dir / CLIENTS_FILE) as file:
+        data = file.read()
+        before = _read_clients(data)
+        if not current() or (data and before == _Clients(present)):
+            return []
+        _write(file, _Clients(present))
+    if not data or before.clients == present:
+        return []
+    former = before.clients
+    told = {
+        "added": sorted(set(present) - set(former)),
+        "removed": sorted(set(former) - set(present)),
+        "changed": [name for name in present if name in former and former[name] != present[name]],
+    }
+    return [_of_clients(now, tuple((what, _names(names)) for what, names in told.items() if names))]
+
+
+def clients_refused(
+    settings: Settings, faults: list[str], pseudonymiser: Pseudonymiser, now: datetime
+) -> list[Access]:
+    """The record of a changed file of trusted clients that does not hold; of several processes, one gets it.
+
+    Raises:
+        OSError: the file in `settings.var_dir` cannot be read or written.
+    """
+    digest = _shown("\n".join(faults), pseudonymiser, plain=False)
+    with _alone(settings.var_dir / CLIENTS_FILE) as file:
+        before = _read_clients(file.read())
+        if before.refused == digest:
+            return []
+        before.refused = digest
+        _write(file, before)
+    return [_of_clients(now, (("faults", str(len(faults))),), status=422, reason="clients-file-invalid")]
 
 
 def promotion(before: str | None, bundle: str | None, now: datetime) -> Access:
@@ -102,6 +160,52 @@ def _changed(name: str, before: dict[str, str], value: str, now: datetime) -> Ac
         service="settings",
         entities=(Entity(f"urn:cds-server:setting:{name}", name, values),),
     )
+
+
+def _of_clients(
+    now: datetime, values: tuple[tuple[str, str], ...], *, status: int = 200, reason: str | None = None
+) -> Access:
+    return Access(
+        event_id=new_id(),
+        recorded=now,
+        activity="setting-changed",
+        service="settings",
+        status=status,
+        reason=reason,
+        entities=(
+            Entity("urn:cds-server:setting:CDS_TRUSTED_CLIENTS", "CDS_TRUSTED_CLIENTS, content", values),
+        ),
+    )
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[BinaryIO]:
+    """A file for reading and writing, made when missing, held by this process alone."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield file
+
+
+def _write(file: BinaryIO, value: object) -> None:
+    file.seek(0)
+    file.write(msgspec.json.encode(value))
+    file.truncate()
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _read_clients(data: bytes) -> _Clients:
+    try:
+        return msgspec.json.decode(data, type=_Clients) if data else _Clients()
+    except msgspec.DecodeError:
+        return _Clients()  # damaged: every client counts as added
 
 
 def _read(data: bytes) -> dict[str, str] | None:

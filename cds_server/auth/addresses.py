@@ -66,6 +66,16 @@ def caller_address(scope: Scope, trusted_proxies: Networks) -> Address | None:
     return address
 
 
+def neighbourhood(network: str | None) -> str | None:
+    """Whom to count by an address: an IPv6 caller has a whole /64 of addresses to itself (RFC 6177)."""
+    if network is None or ":" not in network:
+        return network
+    address = ip_address(network)
+    if not isinstance(address, IPv6Address):
+        return network
+    return str(ip_network((int(address) >> 64 << 64, 64)))
+
+
 def host_name(scope: Scope) -> str | None:
     """The name a request was sent to: its Host header without the port, in lower case.
 

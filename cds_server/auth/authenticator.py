@@ -4,6 +4,7 @@ The gate (`cds_server.auth.gate`) asks all authenticators in turn; `cds_server.a
 None of them decides what a caller may do (`cds_server.auth.permissions`).
 """
 
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Protocol
 
 from starlette.types import Scope
@@ -29,7 +30,19 @@ class Authenticator(Protocol):
 
         Raises:
             Unauthenticated: credentials of this kind, which do not hold.  Nobody else is asked.
+            TooManyRequests: there is no turn for it (`turn_of`).
         """
+
+
+def turn_of(scope: Scope) -> AbstractAsyncContextManager[None]:
+    """To be entered around what an authenticator computes or looks up, and nothing that waits for others.
+
+    The gate gives it (``cds.turn``): callers from an address that has failed much wait their turn in it.
+
+    Raises: (when entered) TooManyRequests.
+    """
+    turn: AbstractAsyncContextManager[None] = scope["cds.turn"]() if "cds.turn" in scope else nullcontext()
+    return turn
 
 
 def bearer_token(scope: Scope) -> str | None:

@@ -31,7 +31,7 @@ def authenticators(house: House) -> list[Authenticator]:
     if settings.authentication != "off":
         found.append(
             ClientTokens(
-                house.clients,
+                lambda: house.clients,
                 base_url=settings.base_url,
                 algorithms=split(settings.client_algorithms),
                 lifetime=settings.client_token_seconds,
@@ -61,6 +61,7 @@ def gate_options(house: House) -> dict[str, Any]:
         ),
         "authenticators": authenticators(house),
         "rates": house.rates,
+        "unproven": house.unproven,
         "on_refused": refusals_noted(house),
     }
 
@@ -114,7 +115,7 @@ def _own_name(base_url: str, host: str) -> bool:
 
 
 def _rate(house: House, principal: Principal) -> int | None:
-    """Calls a minute; nobody who is not told apart from others is counted."""
+    """Calls a minute of somebody who is told apart from others; `unproven` counts those who are not."""
     if principal.kind == "client":
         return house.clients.rate_of(principal.issuer, principal.tenant) or house.settings.client_rate
     return house.settings.user_rate if principal.kind == "user" else None

@@ -1,16 +1,17 @@
 """CDS clients, recognised by the JWT that CDS Hooks has them send with every call.
 
 CDS Hooks 2.0.1, "Trusting CDS Clients": `iss`, `jku` and `tenant` are held against the site's list before
-anything is fetched, then the signature, then the claims, and at last the `jti`, which is remembered for
-valid tokens only.
+anything is fetched, and the other claims before the signature is computed: what cannot hold costs nothing.
+Then the signature, again the claims, now as they were signed, and at last the `jti`, which is remembered
+for valid tokens only.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from starlette.types import Scope
 
-from cds_server.auth.authenticator import bearer_token
+from cds_server.auth.authenticator import bearer_token, turn_of
 from cds_server.auth.clients import TrustedClient, TrustedClients
 from cds_server.auth.outbound import ServerUnreachable
 from cds_server.auth.principal import Principal
@@ -30,7 +31,7 @@ class ClientTokens:
     """The authenticator of CDS clients.
 
     Args:
-        clients: those the site trusts.
+        clients: gives those the site trusts at that moment; the list may be replaced while a call waits.
         base_url: how callers address this server; with the path it is the audience a token must have.
         algorithms: allowed beside `ALWAYS`.
         lifetime: most seconds from `iat` to `exp`.
@@ -39,7 +40,7 @@ class ClientTokens:
 
     def __init__(
         self,
-        clients: TrustedClients,
+        clients: Callable[[], TrustedClients],
         *,
         base_url: str,
         algorithms: Iterable[str],
@@ -64,12 +65,20 @@ class ClientTokens:
         except TokenInvalid:
             return None
         issuer = claimed.get("iss")
-        if not isinstance(issuer, str) or not self._clients.knows(issuer):
+        if not isinstance(issuer, str) or not self._clients().knows(issuer):
             return None
         try:
             client = self._listed(header, claimed, issuer)
-            signed = await verify(token, client.keys, self._algorithms)
-            return await self._principal(signed, client, self._base_url + scope["path"])
+            audience = self._base_url + scope["path"]
+            self._hold(SignedToken(header, claimed), client, audience)
+            while True:
+                signed = await verify(token, client.keys, self._algorithms, turn=turn_of(scope))
+                # The list may have been replaced meanwhile: who is not on it any more is refused at once.
+                now_listed = self._listed(header, claimed, issuer)
+                if now_listed == client:
+                    break
+                client = now_listed
+            return await self._principal(signed, client, audience)
         except TokenInvalid as fault:
             raise Unauthenticated(fault.category) from None
         except ServerUnreachable:
@@ -81,7 +90,7 @@ class ClientTokens:
             raise TokenInvalid("header")
         if not _NOT_UNDERSTOOD.isdisjoint(header):
             raise TokenInvalid("header")
-        client = self._clients.find(issuer, claimed.get("tenant"))
+        client = self._clients().find(issuer, claimed.get("tenant"))
         if client is None:
             raise TokenInvalid("tenant")
         if "jku" in header and header["jku"] != client.jku:
@@ -90,6 +99,15 @@ class ClientTokens:
 
     async def _principal(self, signed: SignedToken, client: TrustedClient, audience: str) -> Principal:
         """The caller, once the claims hold and the token was not used before.  Raises: TokenInvalid."""
+        self._hold(signed, client, audience)
+        issuer, tenant = client.issuer, signed.claims.get("tenant")
+        expires = int(signed.seconds("exp")) + LEEWAY_SECONDS + 1
+        if not await self._replay.first_use(issuer, signed.text("jti"), expires):
+            raise TokenInvalid("replayed")
+        return Principal("client", issuer, issuer, client.roles, tenant=tenant)
+
+    def _hold(self, signed: SignedToken, client: TrustedClient, audience: str) -> None:
+        """Raises `TokenInvalid` unless the claims are those of a client's token for an endpoint, now."""
         issuer, jti = signed.text("iss"), signed.text("jti")
         tenant = signed.claims.get("tenant")
         if issuer != client.issuer or not client.admits(tenant) or len(jti) > _LONGEST_JTI:
@@ -97,7 +115,3 @@ class ClientTokens:
         if audience not in signed.audiences():
             raise TokenInvalid("audience")
         signed.check_times(self._clock(), longest=self._lifetime)
-        expires = int(signed.seconds("exp")) + LEEWAY_SECONDS + 1
-        if not await self._replay.first_use(issuer, jti, expires):
-            raise TokenInvalid("replayed")
-        return Principal("client", issuer, issuer, client.roles, tenant=tenant)

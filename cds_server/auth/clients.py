@@ -1,6 +1,7 @@
 """The CDS clients a site trusts: the file that lists them, checked field by field when it is read.
 
-One ``[[client]]`` table per EHR (or per tenant of one issuer).  Reading it fetches nothing.  An example::
+One ``[[client]]`` table per EHR (or per tenant of one issuer).  Reading it fetches nothing; reading it anew
+keeps what was fetched for clients whose keys still come from the same place.  An example::
 
     [[client]]
     name = "main-ehr"
@@ -11,10 +12,12 @@ One ``[[client]]`` table per EHR (or per tenant of one issuer).  Reading it fetc
     rate_per_minute = 12000
 """
 
+import json
+import ssl
 import tomllib
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -30,6 +33,9 @@ from fhir_adapters.origin import ServerBase, ServerNotAllowed
 
 _CLIENT_ROLES = frozenset({Role.CDS_CLIENT, Role.CLINICIAN, Role.DATA_SCIENTIST, Role.AUDITOR, Role.OPERATOR})
 _LARGEST_FILE = 1_000_000
+
+Print = tuple[int, int, int] | None
+"""What tells one state of a file from another without reading it; `None`: not there."""
 
 
 class ClientsFileInvalid(Exception):
@@ -110,6 +116,13 @@ class ClientEntry(BaseModel):
             raise ValueError("ca_file: is for fetching from jku; leave it out when the keys come from a file")
         return self
 
+    def canonical(self) -> str:
+        """All it says, in one way: two entries that mean the same have the same text."""
+        said = self.model_dump(mode="json")
+        # No list in it has an order that means something, and those of sets have another in each process.
+        ordered = {name: sorted(value, key=str) for name, value in said.items() if isinstance(value, list)}
+        return json.dumps(said | ordered, sort_keys=True)
+
 
 class _File(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
@@ -119,10 +132,14 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TrustedClient:
-    """A client with where its keys come from.  `rate` is in calls a minute, `None` for the site's default.
+    """A client with where its keys come from.
 
-    `servers` are the FHIR servers its patients are on, in the form of `ServerBase.url`; none: any that no
-    other client lists.
+    Attributes:
+        servers: the FHIR servers its patients are on, in the form of `ServerBase.url`; none: any that
+            no other client lists.
+        rate: in calls a minute, `None` for the site's default.
+        place: where the keys come from; of one place there is one `keys`, which remembers what it fetched.
+        described: the entry's text, which tells whether it was changed.
     """
 
     name: str
@@ -132,7 +149,9 @@ class TrustedClient:
     servers: tuple[str, ...]
     rate: int | None
     roles: frozenset[Role]
-    keys: KeySource
+    keys: KeySource = field(compare=False)
+    place: "_Place"
+    described: str
 
     def admits(self, tenant: object) -> bool:
         """Whether a token with that `tenant` claim is this client's.
@@ -144,15 +163,29 @@ class TrustedClient:
 
 
 class TrustedClients:
-    """All clients of a site, found by their issuer and tenant."""
+    """All clients of a site, found by their issuer and tenant.
 
-    def __init__(self, clients: tuple[TrustedClient, ...] = (), outbounds: tuple[Outbound, ...] = ()) -> None:
+    Args:
+        outbounds: what keys are fetched over, by file of CAs.
+        files: what was read, as it was found.
+        former: the clients until now; calls of theirs may be under way.
+    """
+
+    def __init__(
+        self,
+        clients: tuple[TrustedClient, ...] = (),
+        outbounds: "Mapping[_Authorities, Outbound] | None" = None,
+        files: Mapping[Path, Print] | None = None,
+        former: tuple[TrustedClient, ...] = (),
+    ) -> None:
         self.clients = clients
-        self._outbounds = outbounds
+        self.outbounds = dict(outbounds or {})
+        self._files = dict(files or {})
         by_issuer: defaultdict[str, list[TrustedClient]] = defaultdict(list)
         for client in clients:
             by_issuer[client.issuer].append(client)
         self._by_issuer: Mapping[str, list[TrustedClient]] = by_issuer
+        self._former = TrustedClients(former) if former else None
 
     def knows(self, issuer: str) -> bool:
         """Whether any client has that issuer."""
@@ -168,10 +201,27 @@ class TrustedClients:
         client = self.find(issuer, tenant)
         return client.rate if client is not None else None
 
+    def prints(self) -> dict[Path, Print]:
+        """How the files that were read are found now."""
+        return {path: _print(path) for path in self._files}
+
+    def current(self) -> bool:
+        """Whether those files are still as they were."""
+        return self.prints() == self._files
+
+    def described(self) -> dict[str, str]:
+        """What the file says of each client, by name."""
+        return {client.name: client.described for client in self.clients}
+
     def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...]:
-        """The FHIR servers of a client, as its entry lists them; none: it may name any that nobody lists."""
+        """The FHIR servers of a client, as its entry lists them; none: it may name any that nobody lists.
+
+        A call that was let in before its client was taken out ends under the entry it was let in with.
+        """
         client = self.find(issuer, tenant)
-        return client.servers if client is not None else ()
+        if client is None:
+            return self._former.servers_of(issuer, tenant) if self._former is not None else ()
+        return client.servers
 
     def listed(self, server: str) -> bool:
         """Whether any entry lists the server."""
@@ -179,28 +229,41 @@ class TrustedClients:
 
     async def close(self) -> None:
         """Close the connections keys were fetched over."""
-        for outbound in self._outbounds:
+        for outbound in self.outbounds.values():
             await outbound.close()
 
 
-def load_clients(path: Path) -> TrustedClients:
+def load_clients(path: Path, former: TrustedClients | None = None) -> TrustedClients:
     """Read and check the file of trusted clients; paths in it are relative to it.  Fetches nothing.
+
+    Args:
+        former: those in use until now, whose keys and connections go on where their place is the same.
 
     Raises:
         ClientsFileInvalid: with everything that is wrong, each with its field and what to write.
     """
+    former = former or TrustedClients()
+    files = {path: _print(path)}  # first: a file that is replaced meanwhile is read once more
     entries = read_entries(path)
     faults: list[str] = []
     clients = []
-    outbounds: dict[Path | None, Outbound] = {}
+    outbounds: dict[_Authorities, Outbound] = {}
+    known = {client.place: client.keys for client in former.clients}
     for entry in entries:
+        place = _place(entry, path.parent, files)
         try:
-            clients.append(_client(entry, path.parent, outbounds))
+            keys = known.get(place)
+            if keys is None:
+                keys = known[place] = _keys(place, outbounds, former)
         except ServerUnreachable as fault:
             faults.append(f"client {entry.name}: jwks_file: {fault}: give a readable JWK Set of public keys")
+            continue
+        if place.authorities in former.outbounds:
+            outbounds.setdefault(place.authorities, former.outbounds[place.authorities])
+        clients.append(_client(entry, place, keys))
     if faults:
         raise ClientsFileInvalid(path, faults)
-    return TrustedClients(tuple(clients), tuple(outbounds.values()))
+    return TrustedClients(tuple(clients), outbounds, files, former.clients)
 
 
 def read_entries(path: Path) -> tuple[ClientEntry, ...]:
@@ -215,6 +278,8 @@ def read_entries(path: Path) -> tuple[ClientEntry, ...]:
         raise ClientsFileInvalid(path, ["write it in UTF-8"]) from None
     except tomllib.TOMLDecodeError as fault:
         raise ClientsFileInvalid(path, [f"not TOML: {fault}"]) from None
+    except RecursionError:
+        raise ClientsFileInvalid(path, ["nested too deeply"]) from None
     try:
         entries = _File.model_validate(document).client
     except ValidationError as error:
@@ -225,14 +290,42 @@ def read_entries(path: Path) -> tuple[ClientEntry, ...]:
     return entries
 
 
-def _client(entry: ClientEntry, directory: Path, outbounds: dict[Path | None, Outbound]) -> TrustedClient:
-    keys: KeySource
+@dataclass(frozen=True, slots=True)
+class _Authorities:
+    """A file of CAs in one state; without a path, the system's."""
+
+    path: Path | None = None
+    found: Print = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where keys come from: a file, or an address that is asked with these CAs."""
+
+    file: Path | None
+    jku: str | None
+    authorities: _Authorities
+
+
+def _place(entry: ClientEntry, directory: Path, files: dict[Path, Print]) -> _Place:
     if entry.jwks_file is not None:
-        keys = FileKeys(directory / entry.jwks_file)
-    else:
-        authorities = directory / entry.ca_file if entry.ca_file else None
-        outbound = outbounds.setdefault(authorities, Outbound(ca_file=authorities))
-        keys = RemoteKeys(outbound, partial(_at, entry.jku or ""))
+        return _Place(directory / entry.jwks_file, None, _Authorities())
+    if entry.ca_file is None:
+        return _Place(None, entry.jku, _Authorities())
+    path = directory / entry.ca_file
+    return _Place(None, entry.jku, _Authorities(path, files.setdefault(path, _print(path))))
+
+
+def _keys(place: _Place, outbounds: dict[_Authorities, Outbound], former: TrustedClients) -> KeySource:
+    if place.file is not None:
+        return FileKeys(place.file)
+    authorities = place.authorities
+    if authorities not in outbounds:
+        outbounds[authorities] = former.outbounds.get(authorities) or Outbound(ca_file=authorities.path)
+    return RemoteKeys(outbounds[authorities], partial(_at, place.jku or ""))
+
+
+def _client(entry: ClientEntry, place: _Place, keys: KeySource) -> TrustedClient:
     return TrustedClient(
         name=entry.name,
         issuer=entry.issuer,
@@ -242,7 +335,17 @@ def _client(entry: ClientEntry, directory: Path, outbounds: dict[Path | None, Ou
         rate=entry.rate_per_minute,
         roles=entry.roles,
         keys=keys,
+        place=place,
+        described=entry.canonical(),
     )
+
+
+def _print(path: Path) -> Print:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return (found.st_ino, found.st_mtime_ns, found.st_size)
 
 
 async def _at(url: str) -> str:
@@ -263,9 +366,20 @@ def _together(entries: tuple[ClientEntry, ...], directory: Path) -> list[str]:
                 what = f"tenant {tenant!r}" if tenant else "the issuer without a tenant"
                 faults.append(f"client {entry.name}: issuer: {what} is already client {mine[tenant]}'s")
             mine.setdefault(tenant, entry.name)
-        if entry.ca_file is not None and not (directory / entry.ca_file).is_file():
-            faults.append(f"client {entry.name}: ca_file: {entry.ca_file} is not a file beside this one")
+        if entry.ca_file is not None and (fault := _no_authorities(directory / entry.ca_file)):
+            faults.append(f"client {entry.name}: ca_file: {entry.ca_file} {fault}")
     return faults
+
+
+def _no_authorities(path: Path) -> str | None:
+    """What keeps a file from being one of CAs."""
+    if not path.is_file():
+        return "is not a file beside this one"
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=str(path))
+    except (OSError, ValueError):  # an SSLError is an OSError
+        return "holds no certificate in PEM"
+    return None
 
 
 def _fault(error: ErrorDetails, document: Mapping[str, Any]) -> str:

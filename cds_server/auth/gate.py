@@ -7,6 +7,7 @@ the authenticators.
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import structlog
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -16,6 +17,7 @@ from cds_server.auth.authenticator import Authenticator
 from cds_server.auth.permissions import ANYONE, METRICS_PATH, Permission, Table, may
 from cds_server.auth.principal import ANONYMOUS, Principal, Role
 from cds_server.auth.rates import Rates
+from cds_server.auth.unproven import Unproven
 from cds_server.errors import (
     MethodWrong,
     Misdirected,
@@ -26,6 +28,9 @@ from cds_server.errors import (
 )
 
 _log = structlog.get_logger(__name__)
+
+_OUR_TROUBLE = frozenset({"keys-unavailable"})
+"""Categories of refusals that are no failures of the caller's."""
 
 NOBODY = replace(ANONYMOUS, roles=frozenset())
 """The caller of a public path: nobody asked who it is."""
@@ -38,8 +43,8 @@ class RefusedCaller:
     """A caller that was turned away.
 
     `category` is one word of ours (``expired``, ``missing``, ``address``, ``host``, ``role``, ``rate``,
-    ``session-token``); `status` that of the answer; `path` the row's, not the request's; `network` the
-    address the call came from; `principal` who it was, where that is proven.
+    ``unproven``, ``session-token``); `status` that of the answer; `path` the row's, not the request's;
+    `network` the address the call came from; `principal` who it was, where that is proven.
     """
 
     category: str
@@ -89,12 +94,14 @@ class Gate:
         rules: GateRules,
         authenticators: Sequence[Authenticator],
         rates: Rates,
+        unproven: Unproven,
         on_refused: OnRefused,
     ) -> None:
         self._app = app
         self._rules = rules
         self._authenticators = tuple(authenticators)
         self._rates = rates
+        self._unproven = unproven
         self._on_refused = on_refused
         self._table = Table()
 
@@ -111,7 +118,15 @@ class Gate:
         try:
             principal = await self._caller(scope, permission, address)
         except Unauthenticated as refusal:
+            if refusal.category not in _OUR_TROUBLE and (
+                seconds := self._unproven.failed(scope["cds.network"], scope.get("client"))
+            ):
+                await self._refuse(scope, permission, None, "unproven", 429)
+                raise TooManyRequests(seconds) from None
             await self._refuse(scope, permission, None, refusal.category, 401)
+            raise
+        except TooManyRequests:
+            await self._refuse(scope, permission, None, "unproven", 429)
             raise
         except NotPermitted:
             # A session's cookie without the session's token: another site may have made the browser call.
@@ -120,6 +135,9 @@ class Gate:
         except Misdirected:
             await self._refuse(scope, permission, None, "host", 421)
             raise
+        if seconds := self._unnamed(scope, permission, principal):
+            await self._refuse(scope, permission, None, "unproven", 429)
+            raise TooManyRequests(seconds)
         rate = self._rules.rate_of(principal)
         if rate is not None and (seconds := self._rates.take(_name(principal), rate)):
             await self._refuse(scope, permission, principal, "rate", 429)
@@ -129,6 +147,14 @@ class Gate:
             raise NotPermitted
         scope["cds.principal"] = principal
         await self._app(scope, receive, send)
+
+    def _unnamed(self, scope: Scope, permission: Permission, principal: Principal) -> int:
+        """How many seconds a caller whom nobody has asked for a name must wait for its address's sake."""
+        if principal is self._rules.anonymous:
+            return self._unproven.anonymous(scope["cds.network"])
+        if principal is NOBODY and permission.costly:
+            return self._unproven.started(permission.path, scope["cds.network"])
+        return 0
 
     def _row(self, scope: Scope) -> Permission:
         rows = self._table.methods(scope["path"])
@@ -143,16 +169,19 @@ class Gate:
     async def _caller(self, scope: Scope, permission: Permission, address: Address | None) -> Principal:
         """Who calls; `NOBODY` where it does not matter.
 
-        Raises: Unauthenticated, NotPermitted (a cookie without its page's token), Misdirected.
+        Raises: Unauthenticated, NotPermitted (a cookie without its page's token), Misdirected,
+        TooManyRequests (its address has failed much, and there is no room to wait for a turn).
         """
         if permission.roles is ANYONE:
             return NOBODY
         rules = self._rules
         if permission.path == METRICS_PATH and address is not None and holds(rules.metrics_from, address):
             return NOBODY
+        scope["cds.turn"] = partial(self._unproven.turn, scope["cds.network"], scope.get("client"))
         for authenticator in self._authenticators:
             principal = await authenticator.authenticate(scope)
             if principal is not None:
+                self._unproven.proved(scope.get("client"))
                 return principal
         if rules.strict and any(name == b"authorization" for name, _ in scope["headers"]):
             raise Unauthenticated("unrecognised")

@@ -25,11 +25,15 @@ METRICS_PATH = "/metrics"
 
 @dataclass(frozen=True, slots=True)
 class Permission:
-    """A row: who may use `method` on `path`; `roles` is `ANYONE` for public ones."""
+    """A row: who may use `method` on `path`; `roles` is `ANYONE` for public ones.
+
+    `costly` ones of those write or ask other servers, and are limited by the address they are called from.
+    """
 
     method: str
     path: str
     roles: frozenset[Role] | None
+    costly: bool = False
 
 
 PERMISSIONS: tuple[Permission, ...] = (
@@ -62,9 +66,9 @@ PERMISSIONS: tuple[Permission, ...] = (
     Permission("GET", "/audit/style.css", _AUDITORS),
     Permission("GET", "/audit/export.js", _AUDITORS),
     # SMART: who is on the way in is not known yet; each of these checks its state itself.
-    Permission("GET", "/smart/launch", ANYONE),
-    Permission("GET", "/smart/callback", ANYONE),
-    Permission("GET", "/smart/callback/{ehr}", ANYONE),
+    Permission("GET", "/smart/launch", ANYONE, costly=True),
+    Permission("GET", "/smart/callback", ANYONE, costly=True),
+    Permission("GET", "/smart/callback/{ehr}", ANYONE, costly=True),
     Permission("GET", "/smart/jwks.json", ANYONE),
     Permission("POST", "/smart/logout", ANYONE),
     # Operation

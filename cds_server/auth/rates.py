@@ -48,6 +48,13 @@ class Rates:
 
         Returns: 0 when the call may pass, else the whole seconds until one may.
         """
+        return self._asked(caller, per_minute, count=True)
+
+    def wait(self, caller: str, per_minute: int) -> int:
+        """What `take` would return; counts nothing."""
+        return self._asked(caller, per_minute, count=False)
+
+    def _asked(self, caller: str, per_minute: int, *, count: bool) -> int:
         now = self._now()
         interval = WINDOW_SECONDS / per_minute
         name = (
@@ -60,7 +67,8 @@ class Rates:
             wait = used_until + interval - WINDOW_SECONDS - now
             if wait > 1e-9:
                 return math.ceil(wait)
-            _SLOT.pack_into(slots, place, name, used_until + interval)
+            if count:
+                _SLOT.pack_into(slots, place, name, used_until + interval)
         return 0
 
     def close(self) -> None:

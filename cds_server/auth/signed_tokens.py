@@ -8,6 +8,7 @@ import base64
 import binascii
 import math
 from collections.abc import Collection
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -94,8 +95,17 @@ class SignedToken:
             raise TokenInvalid("valid-too-long")
 
 
-async def verify(token: str, keys: KeySource, algorithms: Collection[str]) -> SignedToken:
+async def verify(
+    token: str,
+    keys: KeySource,
+    algorithms: Collection[str],
+    *,
+    turn: AbstractAsyncContextManager[None] | None = None,
+) -> SignedToken:
     """A token whose signature holds under one of the issuer's keys.
+
+    Args:
+        turn: entered for the cryptography alone.
 
     Raises:
         TokenInvalid: malformed, of an algorithm that is not allowed, of an unknown key, or not signed by it.
@@ -114,14 +124,15 @@ async def verify(token: str, keys: KeySource, algorithms: Collection[str]) -> Si
     registry = jws.JWSRegistry(algorithms=[algorithm], strict_check_header=False)
     registry.max_header_length = 8192  # some issuers send a certificate chain along
     try:
-        checked = jws.deserialize_compact(token.encode(), key, registry=registry)
+        async with turn or nullcontext():
+            checked = jws.deserialize_compact(token.encode(), key, registry=registry)
     except (JoseError, ValueError):
         raise TokenInvalid("signature") from None
     return SignedToken(header, _object(checked.payload))
 
 
 def unverified(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Header and claims as anybody may have written them, for choosing whose keys to ask and nothing else.
+    """Header and claims as anybody may have written them: for choosing whose keys to ask, and for refusing.
 
     Raises:
         TokenInvalid: not a signed token in compact form.

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 from starlette.types import Scope
 
-from cds_server.auth.authenticator import bearer_token
+from cds_server.auth.authenticator import bearer_token, turn_of
 from cds_server.auth.jwks import RemoteKeys
 from cds_server.auth.outbound import Outbound, ServerUnreachable, check_address
 from cds_server.auth.principal import Principal
@@ -79,7 +79,10 @@ class UserTokens:
         if token is None or not self._is_ours(token):
             return None
         try:
-            return self._principal(await self._checked(token))
+            self._hold(SignedToken(*unverified(token)))  # what cannot hold costs no signature
+            signed = await verify(token, self._keys, self._rules.algorithms, turn=turn_of(scope))
+            self._hold(signed)
+            return self._principal(signed)
         except TokenInvalid as fault:
             raise Unauthenticated(fault.category, challenge=CHALLENGE) from None
         except ServerUnreachable as fault:
@@ -92,9 +95,9 @@ class UserTokens:
         except TokenInvalid:
             return False
 
-    async def _checked(self, token: str) -> SignedToken:
+    def _hold(self, checked: SignedToken) -> None:
+        """Raises `TokenInvalid` unless these are an access token's for this server, now."""
         rules = self._rules
-        checked = await verify(token, self._keys, rules.algorithms)
         kind = checked.header.get("typ")
         if not rules.any_type and not (isinstance(kind, str) and kind.lower() in _ACCESS_TOKEN_TYPES):
             raise TokenInvalid("type")
@@ -103,7 +106,6 @@ class UserTokens:
         if rules.audience not in checked.audiences():
             raise TokenInvalid("audience")
         checked.check_times(self._now(), longest=LONGEST_VALIDITY)
-        return checked
 
     def _principal(self, token: SignedToken) -> Principal:
         fhir_user = token.claims.get("fhirUser")

@@ -4,11 +4,13 @@ The setting is a SQLAlchemy URL, ``sqlite+aiosqlite:///path`` or ``postgresql+as
 here connects.
 """
 
+import re
 from pathlib import Path
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit, urlunsplit
 
 _SQLITE = ("sqlite", "sqlite+aiosqlite")
 _POSTGRESQL = ("postgresql", "postgresql+asyncpg")
+_SCHEME = re.compile(r"[a-z][a-z0-9+.-]{0,29}\Z")
 
 
 class DatabaseUrlInvalid(ValueError):
@@ -21,15 +23,53 @@ def is_sqlite(database_url: str) -> bool:
     Raises:
         DatabaseUrlInvalid: neither SQLite nor PostgreSQL.
     """
-    scheme = database_url.partition("://")[0]
-    if scheme in _SQLITE:
+    scheme, is_address, _ = database_url.partition("://")
+    if scheme in _SQLITE and is_address:
         return True
-    if scheme in _POSTGRESQL:
+    if scheme in _POSTGRESQL and is_address:
         return False
+    # What has no scheme may be a secret in the wrong place.
+    found = f"its scheme is {scheme!r}" if is_address and _SCHEME.match(scheme) else "it has no scheme"
     raise DatabaseUrlInvalid(
-        "database URL must start with sqlite+aiosqlite:/// or postgresql+asyncpg:// "
-        f"(its scheme is {scheme[:30]!r})"
+        f"database URL must start with sqlite+aiosqlite:/// or postgresql+asyncpg:// ({found})"
     )
+
+
+def check_readable(database_url: str) -> None:
+    """Raises `DatabaseUrlInvalid` for an address whose parts cannot be told apart.
+
+    Those who would open it quote what they stumble over, and that may be part of a password with a
+    character in it that should have been percent-encoded.
+    """
+    try:
+        parts = urlsplit(database_url)
+        _ = parts.port
+    except ValueError:
+        raise DatabaseUrlInvalid(
+            "the database URL cannot be read: percent-encode all but letters and digits of user and password "
+            "(or give the password alone, as it is, in CDS_DATABASE_PASSWORD), and write the port as a number"
+        ) from None
+
+
+def with_password(database_url: str, password: str) -> str:
+    """A PostgreSQL address with the password of the user it names.
+
+    Raises:
+        DatabaseUrlInvalid: it is of SQLite, names no user, or has a password already.
+    """
+    if is_sqlite(database_url):
+        raise DatabaseUrlInvalid("CDS_DATABASE_PASSWORD is for PostgreSQL, and CDS_DATABASE_URL is of SQLite")
+    scheme, _, rest = database_url.partition("://")
+    user, at, location = rest.partition("@")
+    if not at or not user or "/" in user or "?" in user:
+        raise DatabaseUrlInvalid(
+            "CDS_DATABASE_PASSWORD needs the user in CDS_DATABASE_URL: postgresql+asyncpg://USER@HOST/NAME"
+        )
+    if ":" in user:
+        raise DatabaseUrlInvalid(
+            "CDS_DATABASE_URL has a password of its own: leave out CDS_DATABASE_PASSWORD"
+        )
+    return f"{scheme}://{user}:{quote(password, safe='')}@{location}"
 
 
 def sqlite_path(database_url: str) -> Path:

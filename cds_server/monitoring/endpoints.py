@@ -36,6 +36,9 @@ def routes(house: House) -> list[BaseRoute]:
         if house.refused is not None:
             # Still ready: the model in use goes on answering.
             body["bundle_refused"] = house.refused
+        if house.clients_refused is not None:
+            # Anybody may read this: what is wrong, and with whom, is in the log.
+            body["clients_refused"] = house.clients_refused
         return Answer(msgspec.json.encode(body))
 
     async def metrics(_: Call) -> Answer:

@@ -92,6 +92,12 @@ class Metrics:
             registry=registry,
             multiprocess_mode="livemax",
         )
+        self.clients_refused = Gauge(
+            "cds_trusted_clients_refused",
+            "1 while the file of trusted clients does not hold and a former state of it is in use.",
+            registry=registry,
+            multiprocess_mode="livemax",
+        )
         self.callers_refused = Counter(
             "cds_callers_refused",
             "Calls turned away at the gate, by the kind of reason.",

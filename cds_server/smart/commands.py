@@ -11,6 +11,7 @@ from rich.text import Text
 from cds_server.auth.outbound import Outbound
 from cds_server.cli_settings import read_settings
 from cds_server.clock import utc_now
+from cds_server.desk_keys import KeyChange, record_keys
 from cds_server.privacy import KeyMaterialInvalid
 from cds_server.settings import Settings
 from cds_server.smart.checking import Step, check
@@ -76,7 +77,7 @@ def check_ehr(
 def list_keys() -> None:
     """Show the keys by number and key id; never the keys themselves."""
     try:
-        keys = _keys().all()
+        keys = _keys(read_settings()).all()
     except (KeyMaterialInvalid, OSError) as fault:
         _fail(str(fault))
     table = Table("algorithm", "number", "kid", "")
@@ -89,11 +90,13 @@ def list_keys() -> None:
 @smart_key_commands.command("new")
 def new_key(algorithm: AlgorithmOption = "ES384") -> None:
     """Make a key, which signs from now on; the former ones stay published until they are retired."""
+    settings = read_settings()
     try:
-        key = _keys().add(_algorithm(algorithm))
+        key = _keys(settings).add(_algorithm(algorithm))
     except (KeyMaterialInvalid, OSError) as fault:
         _fail(str(fault))
     typer.echo(f"{key.algorithm} key {key.number} signs from now on (kid {key.kid}).")
+    record_keys(settings, [KeyChange(f"smart-{key.algorithm}", "made", str(key.number))])
 
 
 @smart_key_commands.command("retire")
@@ -101,11 +104,13 @@ def retire_key(
     number: Annotated[int, typer.Argument(help="The key's number.")], algorithm: AlgorithmOption = "ES384"
 ) -> None:
     """Remove an older key for good, once every EHR has read the newer key set."""
+    settings = read_settings()
     try:
-        _keys().retire(_algorithm(algorithm), number)
+        _keys(settings).retire(_algorithm(algorithm), number)
     except (KeyMaterialInvalid, OSError) as fault:
         _fail(str(fault))
     typer.echo(f"{algorithm} key {number} is gone.")
+    record_keys(settings, [KeyChange(f"smart-{algorithm}", "retired", str(number))])
 
 
 async def _checked(settings: Settings, ehr: Ehr) -> list[Step]:
@@ -136,8 +141,8 @@ def _registered(settings: Settings) -> tuple[Ehr, ...]:
         _fail(str(fault))
 
 
-def _keys() -> ClientKeys:
-    return ClientKeys(read_settings().var_dir / "keys")
+def _keys(settings: Settings) -> ClientKeys:
+    return ClientKeys(settings.var_dir / "keys")
 
 
 def _algorithm(text: str) -> Algorithm:

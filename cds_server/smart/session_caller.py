@@ -9,6 +9,7 @@ import hmac
 
 from starlette.types import Scope
 
+from cds_server.auth.authenticator import turn_of
 from cds_server.auth.principal import Principal
 from cds_server.errors import NotPermitted
 from cds_server.smart.cookies import Cookies
@@ -35,7 +36,10 @@ class SessionCaller:
         """
         if any(name == b"authorization" for name, _ in scope["headers"]):
             return None  # who says so in so many words is not asked for a cookie
-        found = await self.session(scope)
+        if self.identity(scope) is None:
+            return None
+        async with turn_of(scope):
+            found = await self.session(scope)
         if found is None:
             return None
         if scope["method"] not in _READING and not same(_header(scope, b"x-csrf-token"), found.session.csrf):

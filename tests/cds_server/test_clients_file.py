@@ -41,6 +41,18 @@ def test_a_good_file_is_read_and_nothing_is_fetched(tmp_path: Path) -> None:
     assert clients.find("https://other.example", "a") is None
 
 
+def test_a_call_under_way_ends_under_the_entry_it_was_let_in_with(tmp_path: Path) -> None:
+    server = "https://ehr.example/fhir"
+    kept = GOOD | {"name": "kept", "issuer": "https://kept.example"}
+    former = load_clients(clients_file(tmp_path, GOOD | {"fhir_servers": [server]}, kept))
+    issuer = GOOD["issuer"]
+    clients = load_clients(clients_file(tmp_path, kept), former)
+    assert clients.find(issuer, None) is None and not clients.knows(issuer)
+    assert clients.servers_of(issuer, None) == former.servers_of(issuer, None) != ()
+    # Not for ever: the next change of the file forgets it.
+    assert load_clients(clients_file(tmp_path, kept), clients).servers_of(issuer, None) == ()
+
+
 def test_one_issuer_may_have_several_tenants_with_keys_of_their_own(tmp_path: Path) -> None:
     north = GOOD | {"name": "north", "tenants": ["n"]}
     south = GOOD | {"name": "south", "tenants": ["s"], "jku": "https://south.example/jwks.json"}
@@ -103,7 +115,9 @@ def test_clients_must_be_told_apart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", ["", "clients = []", "[client]\nname = 'x'", "[[client]\n", "client = 7", "\xff"]
+    "content",
+    ["", "clients = []", "[client]\nname = 'x'", "[[client]\n", "client = 7", "\xff", "x = " + "[" * 90_000],
+    ids=lambda content: content[:10],
 )
 def test_a_file_of_another_kind_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "clients.toml"

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import re
 import stat
@@ -112,6 +113,77 @@ async def test_after_a_rotation_of_the_master_key_the_data_keys_are_wrapped_anew
     assert row[4] == 2
     again = DataKey(key_id=row[0], created=key.created, subject=row[2], wrapped=row[3], master=row[4])
     assert DataKeys(opened(directory).master, now=utc_now).open_sealed(again, sealed, "here") == b"text"
+
+
+async def changes_recorded(url: str) -> list[tuple[str, str, str, str]]:
+    """Purpose, result, number and place of each change of keys in the trail, oldest first."""
+    query = "SELECT payload FROM events WHERE action = 'keys-changed' ORDER BY seq"
+    found = [dict(json.loads(payload)["detail"]) for (payload,) in await rows(url, query)]
+    assert all(one["operator"] for one in found)
+    return [(one["purpose"], one["result"], one["to"], one["place"]) for one in found]
+
+
+async def test_keys_that_are_made_or_retired_are_in_the_trail(
+    run: Any, tmp_path: Path, sqlite_url: str
+) -> None:
+    async def said(*words: str, **more: str) -> str:
+        found: str = await asyncio.to_thread(run, *words, CDS_DATABASE_URL=sqlite_url, **more)
+        assert "not in the audit trail" not in found
+        return found
+
+    directory, ring = tmp_path / "var" / "keys", tmp_path / "cipher.keys"
+    first = await said("new", "pseudonym")
+    assert "pseudonym: made key 1" in first and "audit-signing: made key 1" in first
+    assert sorted(path.name for path in directory.glob("*.key")) == ["audit-signing-1.key", "pseudonym-1.key"]
+    await said("new", "cipher", "--file", str(ring))
+    await said("rotate", "cipher", CDS_CIPHER_KEY=f"@{ring}")
+    await said("new")  # what is still missing
+    for _ in range(2):
+        await said("smart", "new")
+    await said("smart", "retire", "1")
+    assert await changes_recorded(sqlite_url) == [
+        ("pseudonym", "made", "1", "directory"),
+        ("audit-signing", "made", "1", "directory"),
+        ("cipher", "made", "1", "file"),
+        ("cipher", "rotated", "2", "file"),
+        ("cipher", "made", "1", "directory"),
+        ("master", "made", "1", "directory"),
+        ("smart-ES384", "made", "1", "directory"),
+        ("smart-ES384", "made", "2", "directory"),
+        ("smart-ES384", "retired", "1", "directory"),
+    ]
+    assert "nothing was made" in await said("new", "master")
+    assert len(await changes_recorded(sqlite_url)) == 9
+
+
+async def test_a_key_that_signs_bundles_is_in_the_trail(tmp_path: Path, sqlite_url: str) -> None:
+    env = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    env |= {"CDS_VAR_DIR": str(tmp_path / "var"), "CDS_DATABASE_URL": sqlite_url}
+    words = [sys.executable, "-c", "from cds_server.cli import main; main()", "bundle", "keys", "new", "made"]
+    done = await asyncio.to_thread(
+        subprocess.run, words, cwd=tmp_path, env=env, capture_output=True, text=True, timeout=300, check=True
+    )
+    [made, _] = await changes_recorded(sqlite_url)
+    assert made[:2] == ("bundle-signing", "made") and made[3] == "file"
+    assert f"Key {made[2]}" in done.stdout
+
+
+def test_a_change_of_keys_that_cannot_be_recorded_says_so(run: Any, tmp_path: Path) -> None:
+    spool = tmp_path / "var" / "spool"
+    for words in (
+        ["new", "pseudonym"],
+        ["rotate", "pseudonym"],
+        ["new", "cipher", "--file", str(tmp_path / "k")],
+    ):
+        said = run(*words)
+        assert said.startswith("0 ")
+        assert "not in the audit trail: there is no database here yet" in said
+    assert not spool.exists()
+    # A database that is away: the record waits for a server, and that is said.
+    away = run("new", "master", CDS_DATABASE_URL="postgresql+asyncpg://cds@127.0.0.1:1/cds")
+    assert away.startswith("0 ") and "master: made key 1" in away
+    assert "not in the audit trail: the database cannot be reached" in away
+    assert any(path.stat().st_size for path in spool.rglob("*") if path.is_file())
 
 
 def test_rings_for_secrets_of_a_container_platform(run: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`cds-server serve` with several worker processes: a token is good once, and a rate one, for all of them."""
 
+import asyncio
 import json
 import os
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from audit_helpers import rows
 from auth_helpers import BASE, Ehr, clients_file
 
 WORKERS = 3
@@ -34,6 +36,7 @@ def serving(database_url: str, directory: Path, clients: Path) -> Iterator[str]:
         "CDS_TRUSTED_CLIENTS": str(clients),
         "CDS_PUBLIC_BASE_URL": BASE,
         "CDS_MODEL_BUNDLE": "none",
+        "CDS_CLIENTS_RELOAD_SECONDS": "0.2",
     }
     command = [sys.executable, "-c", "from cds_server.cli import main; main()", "serve"]
     with (directory / "log").open("wb") as log:
@@ -86,6 +89,31 @@ def test_a_token_is_good_once_for_all_workers_and_the_rate_is_one(database_url: 
     log = (tmp_path / "log").read_text()
     assert "replayed" in log
     assert ehr.token(DISCOVERY).split(".")[0] not in log
+
+
+def test_all_workers_take_a_changed_list_and_one_records_it(sqlite_url: str, tmp_path: Path) -> None:
+    stays, goes = Ehr("https://stays.example"), Ehr("https://goes.example")
+    entries = []
+    for name, ehr in (("stays", stays), ("goes", goes)):
+        (tmp_path / f"{name}.json").write_text(json.dumps(ehr.key_set()))
+        entries.append({"name": name, "issuer": ehr.issuer, "jwks_file": f"{name}.json"})
+    clients = clients_file(tmp_path, *entries)
+
+    def status(url: str, ehr: Ehr) -> int:
+        # A connection each, so that the workers take turns.
+        return httpx.get(url + DISCOVERY, headers=ehr.headers(DISCOVERY), timeout=60).status_code
+
+    with serving(sqlite_url, tmp_path, clients) as url:
+        assert {status(url, ehr) for ehr in (stays, goes) for _ in range(10)} == {200}
+        clients_file(tmp_path, entries[0])
+        until, refused = time.monotonic() + 120, 0
+        while refused < 30:  # in a row: no worker is left that still knows it
+            assert time.monotonic() < until, "a worker goes on with the former list"
+            refused = refused + 1 if status(url, goes) == 401 else 0
+        assert {status(url, stays) for _ in range(10)} == {200}
+    query = "SELECT payload FROM events WHERE action = 'setting-changed'"
+    [(recorded,)] = asyncio.run(rows(sqlite_url, query))
+    assert '["removed","goes"]' in recorded and "stays" not in recorded
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
