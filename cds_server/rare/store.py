@@ -154,9 +154,9 @@ class EnrolmentStore:
         """
         try:
             record = read_record(self.path)
-            now = self.counting()
         except EnrolmentInvalid as fault:
             raise CasesGone("cases-missing", str(fault)) from None
+        now = self._counting(record)
         if now.identity == wanted:
             return now.cases
         found = counted(record.entries, wanted)
@@ -178,7 +178,9 @@ class EnrolmentStore:
         A record that is damaged gives what can be trusted of it (`cds_server.rare.record.Record`).
         Raises `EnrolmentInvalid` when the file cannot be read at all.
         """
-        record = read_record(self.path)
+        return self._counting(read_record(self.path))
+
+    def _counting(self, record: Record) -> Counting:
         opened = [(entry, self._opened(entry)) for entry in record.active()]
         good = [(entry, case) for entry, case in opened if case is not None]
         return Counting(
