@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from cds_server.cli_desk import fail, run
+from cds_server.cli_settings import read_settings
 
 privacy_commands = typer.Typer(
     help="One patient's data: give it out (GDPR Art. 15), erase it (Art. 17).", no_args_is_help=True
@@ -41,9 +42,10 @@ def export(
     if path.exists():
         fail(f"{path} exists already: name another file with --out.")
 
-    from cds_server import desk_privacy  # noqa: PLC0415 - only this command pays for it
+    from cds_server import desk_privacy, desk_rare  # noqa: PLC0415 - only this command pays for it
 
     run(lambda settings: desk_privacy.export(settings, patient, server, path))
+    desk_rare.remind(read_settings())
 
 
 @privacy_commands.command()
@@ -57,9 +59,10 @@ def erase(
     Refused while a legal hold is in force.
     """
 
-    from cds_server import desk_privacy  # noqa: PLC0415 - only this command pays for it
+    from cds_server import desk_privacy, desk_rare  # noqa: PLC0415 - only this command pays for it
 
     run(lambda settings: desk_privacy.erase(settings, patient, confirmed=yes))
+    desk_rare.remind(read_settings())
 
 
 @privacy_commands.command()

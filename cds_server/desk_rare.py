@@ -1,4 +1,7 @@
-"""Erasing an enrolled case at the command line; `cds_server.cli_rare` names the options."""
+"""Erasing an enrolled case at the command line, and being told of cases where a patient's data is the matter.
+
+`cds_server.cli_rare` names the options.
+"""
 
 import asyncio
 
@@ -7,7 +10,7 @@ import typer
 from cds_server.cli_desk import NotDone
 from cds_server.operator import at_desk
 from cds_server.privacy import Cipher
-from cds_server.rare.record import EnrolmentInvalid
+from cds_server.rare.record import FILE, EnrolmentInvalid, read_record
 from cds_server.rare.store import EnrolmentStore
 from cds_server.settings import Settings
 
@@ -38,3 +41,18 @@ async def erase(settings: Settings, enrolment: str, *, confirmed: bool) -> None:
         "Answers given while it counted cannot be replayed any more. After an older copy of the record"
     )
     typer.echo("was put back: erase again. Answers kept of other patients may name findings of it.")
+
+
+def remind(settings: Settings) -> None:
+    """Say that enrolled cases name no patient, where there are any: no command finds whose they are."""
+    try:
+        record = read_record(settings.var_dir / FILE)
+    except EnrolmentInvalid as fault:
+        typer.echo(f"Enrolled cases were not looked at: {fault}.", err=True)
+        return
+    held = sum(bool(entry.sealed) for entry in record.entries)
+    if held or record.damaged:
+        typer.echo(
+            f"Not reached: enrolled cases of rare diseases ({held}), which name no patient. If one is of "
+            "this patient: cds-server rare erase ID"
+        )

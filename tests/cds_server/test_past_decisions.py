@@ -116,6 +116,9 @@ async def test_an_assessment_is_given_as_it_was_answered_for_a_pseudonym(shipped
     [recorded] = (await reads(shipped))[before:]
     pseudonym = patient["identifier"]["value"]
     assert recorded == (200, None, pseudonym, [f"RiskAssessment/{event_id}", f"AuditEvent/{event_id}"])
+    asked = shipped.client.get(f"/fhir/AuditEvent?entity=RiskAssessment/{event_id}").json()
+    [seen] = [entry["resource"] for entry in asked["entry"]]
+    assert seen["subtype"][-1]["code"] == "decision-read" and seen["outcome"] == "0"
     head = shipped.client.head(f"/fhir/RiskAssessment/{event_id}")
     assert head.status_code == 200 and head.content == b""
 

@@ -156,6 +156,8 @@ async def test_an_erased_case_is_gone_from_the_file_and_the_replay_says_so(
     assert [dict(one["detail"])["result"] for one in told] == ["ordered", "done"]
     assert {one["entities"][0]["what"] for one in told} == {"enrolled:000001"}
     assert "SITE:1" not in json.dumps(told)
+    listed = command(running.house.settings, "audit", "list", "subtype=case-erased").stdout
+    assert listed.count("enrolled:000001") == 2, listed
 
 
 async def test_cases_under_a_key_that_is_gone_are_said_to_be(
@@ -250,6 +252,21 @@ def test_no_enrolment_is_lost_beside_erasures(tmp_path: Path) -> None:
     assert sorted(names) == [f"enrolled:{number:06d}" for number in range(2, 42)]
     left = [one.case.disease for one in made(tmp_path).all()]
     assert sorted(left) == sorted(f"SITE:{number}" for number in range(0, 41, 2))
+
+
+def test_who_erases_or_exports_a_patient_is_told_of_cases_that_name_nobody(
+    start_server: Callable[..., Running], tmp_path: Path
+) -> None:
+    settings = start_server(model_bundle="none").house.settings
+    erase = ("privacy", "erase", "--patient", "zq-1", "--yes")
+    assert "enrolled" not in command(settings, *erase).stdout
+    enroll(settings.var_dir)
+    for words in (erase, ("privacy", "export", "--patient", "zq-1", "--out", str(tmp_path / "x.zip"))):
+        done = command(settings, *words)
+        assert done.returncode == 0, done.stderr
+        assert "diseases (1)" in done.stdout and "rare erase" in done.stdout
+    assert command(settings, "rare", "erase", "enrolled:000001", "--yes").returncode == 0
+    assert "enrolled" not in command(settings, *erase).stdout
 
 
 def test_what_cannot_be_erased_is_said_and_changes_nothing(
