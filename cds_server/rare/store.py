@@ -10,6 +10,7 @@ import errno
 import fcntl
 import os
 import secrets
+import stat
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -223,27 +224,39 @@ class EnrolmentStore:
 
     def _rewrite(self, entries: list[Entry]) -> None:
         """Put other lines in the record's place, wholly or not at all.  Raises `EnrolmentInvalid`."""
-        part = self.path.with_name(f".{self.path.name}.{os.getpid()}-{secrets.token_hex(4)}")
         data = b"".join([msgspec.json.encode(entry) + b"\n" for entry in entries])
         try:
+            place = self.path.resolve(strict=True)  # not a link to it, which would leave the file as it is
+            before = place.stat()
+            if before.st_nlink > 1:
+                raise EnrolmentInvalid("the record has other names (hard links) that would keep the case")
+            part = place.with_name(f".{place.name}.{os.getpid()}-{secrets.token_hex(4)}")
             try:
-                file = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-                try:
-                    if os.write(file, data) < len(data):
-                        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                    os.fsync(file)
-                finally:
-                    os.close(file)
-                part.replace(self.path)
+                _create(part, data, before)
+                part.replace(place)
             finally:
                 part.unlink(missing_ok=True)
-            folder = os.open(self.path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            folder = os.open(place.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.fsync(folder)
             finally:
                 os.close(folder)
         except OSError as fault:
             raise EnrolmentInvalid(f"the record cannot be written: {fault.strerror}") from None
+
+
+def _create(path: Path, data: bytes, like: os.stat_result) -> None:
+    """Write a new file, durable, for the same owner and readers as another.  Raises OSError."""
+    file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        if os.write(file, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        if (like.st_uid, like.st_gid) != (os.geteuid(), os.getegid()):
+            os.fchown(file, like.st_uid, like.st_gid)  # the command may be root's, the server is not
+        os.fchmod(file, stat.S_IMODE(like.st_mode))
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 class _Locked:

@@ -37,7 +37,7 @@ from cds_server.state import Knowledge
 
 async def newest(server: Running) -> str:
     found = await rows(
-        server.database_url,
+        server.house.settings.database_url,
         "SELECT event_id FROM events WHERE action IN ('hook-call', 'assess') ORDER BY seq DESC LIMIT 1",
     )
     event_id: str = found[0][0]
@@ -51,7 +51,8 @@ def read(server: Running, event_id: str, **options: Any) -> httpx.Response:
 async def reads(server: Running) -> list[tuple[int, str | None, str | None, list[str]]]:
     """Status, reason, patient and entities of each reading that is in the trail."""
     found = await rows(
-        server.database_url, "SELECT payload FROM events WHERE action = 'decision-read' ORDER BY seq"
+        server.house.settings.database_url,
+        "SELECT payload FROM events WHERE action = 'decision-read' ORDER BY seq",
     )
     events = [json.loads(payload) for (payload,) in found]
     return [
@@ -322,6 +323,19 @@ def test_only_who_may_read_decisions_gets_an_answer(
             path = f"/fhir/RiskAssessment/{new_id()}"
             assert outcome(server.client.get(path), 401)["code"] == "login"
             outcome(server.client.get(path, headers=ehr.headers(path)), status)
+
+
+async def test_both_databases_give_past_decisions(
+    start_server: Callable[..., Running], database_url: str
+) -> None:
+    server = start_server(database_url=database_url, model_bundle="none")
+    call(server, "sepsis")
+    event_id = await newest(server)
+    body = valid(read(server, event_id))
+    assert coded(body)["urn:cds-server:severity"] == "acute-disease"
+    assert "prediction" not in body and "contained" not in body  # published rules alone rank no disease
+    outcome(read(server, new_id()), 404)
+    assert [one[0] for one in await reads(server)] == [200, 404]
 
 
 async def test_a_database_that_is_away_gives_nothing(start_server: Callable[..., Running]) -> None:
