@@ -7,6 +7,7 @@ Puts the pieces together and does nothing else.  `create_app` is the one way to 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from functools import partial
 from typing import Any, NoReturn
 
 import structlog
@@ -53,6 +54,7 @@ from cds_server.fhir_api import endpoints as fhir_api
 from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBoundary
 from cds_server.monitoring import endpoints as monitoring
 from cds_server.monitoring.metrics import Metrics
+from cds_server.people import AuthorityNames, People
 from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
 from cds_server.rare.in_use import EnrolledCases
 from cds_server.rare.store import EnrolmentStore
@@ -203,11 +205,18 @@ def _house(settings: Settings, knowledge: Knowledge, clock: Clock, keys: SiteKey
         knowledge=knowledge,
         trail=trail,
         engine=engine,
-        asking=Asking(AuditReader(engine), trail, pseudonymiser, clock),
+        asking=Asking(
+            AuditReader(engine),
+            trail,
+            pseudonymiser,
+            partial(People.load, pseudonymiser, cipher, engine),
+            clock,
+        ),
         upkeep=Upkeep(
             trail, sealer, engine, interval=interval, events=settings.audit_checkpoint_events, clock=clock
         ),
         pseudonymiser=pseudonymiser,
+        authority_names=AuthorityNames(pseudonymiser, cipher, clock),
         feedback=FeedbackStore(trail, cipher, data_keys, now=clock),
         metrics=metrics,
         fhir_servers=settings.fhir_servers,

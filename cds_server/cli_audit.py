@@ -30,7 +30,8 @@ from cds_server.cli_settings import read_settings
 from cds_server.clock import utc_now
 from cds_server.db.engine import create_engine
 from cds_server.errors import RequestMalformed
-from cds_server.privacy import KeyMaterialInvalid, Pseudonymiser
+from cds_server.people import KnownAuthority, People, known_authorities
+from cds_server.privacy import Cipher, DecryptionFailed, KeyMaterialInvalid, Pseudonymiser
 from cds_server.settings import Settings
 from cds_server.site_keys import site_keys, site_signer
 
@@ -38,7 +39,14 @@ audit_commands = typer.Typer(
     help="The audit trail: list, show, export, verify, make a checkpoint.", no_args_is_help=True
 )
 _T = TypeVar("_T")
-_FAULTS = (SQLAlchemyError, OSError, KeyMaterialInvalid, CheckpointFileInvalid, AuditUnavailable)
+_FAULTS = (
+    SQLAlchemyError,
+    OSError,
+    KeyMaterialInvalid,
+    CheckpointFileInvalid,
+    AuditUnavailable,
+    DecryptionFailed,
+)
 
 Conditions = Annotated[
     list[str] | None,
@@ -59,6 +67,11 @@ class _Site:
     sealer: Sealer
     reader: AuditReader
     pseudonymiser: Pseudonymiser
+    cipher: Cipher
+
+    async def people(self) -> People:
+        """For finding the pseudonyms of a person by an id."""
+        return await People.load(self.pseudonymiser, self.cipher, self.engine)
 
 
 @audit_commands.command("list")
@@ -71,7 +84,7 @@ def list_(
     from cds_server.fhir_api.audit_parameters import read_search  # noqa: PLC0415
 
     async def work(site: _Site) -> Page:
-        asked = read_search(_pairs(conditions), site.pseudonymiser)
+        asked = read_search(_pairs(conditions), await site.people())
         page = await site.reader.page(asked.question, count)
         await site.trail.record(of_operator("audit-searched", query=asked.query()))
         return page
@@ -94,6 +107,21 @@ def list_(
         typer.echo(f"event {event_id} cannot be read: cds-server audit verify", err=True)
     if page.following is not None:
         typer.echo("There are older ones: narrow the dates, or export.")
+
+
+@audit_commands.command()
+def authorities() -> None:
+    """List the systems whose patients' ids are in the trail, with what events call them."""
+
+    async def work(site: _Site) -> list[KnownAuthority]:
+        found = await known_authorities(site.engine, site.cipher)
+        await site.trail.record(of_operator("audit-searched", query="authorities"))
+        return found
+
+    table = Table("FHIR server, or client", "assigning-authority in events", "since")
+    for one in _run(work):
+        table.add_row(one.name, one.digest, one.since.date().isoformat())
+    Console().print(table)
 
 
 @audit_commands.command()
@@ -130,7 +158,7 @@ def export(
         _fail("The name of the file must end in .ndjson or .csv.")
 
     async def work(site: _Site) -> int:
-        asked = read_search(_pairs(conditions), site.pseudonymiser)
+        asked = read_search(_pairs(conditions), await site.people())
         total = await site.reader.count(asked.question)
         detail = (("events", str(total)), ("format", kind))
         await site.trail.record(of_operator("audit-exported", query=asked.query(), detail=detail))
@@ -260,7 +288,8 @@ async def _site() -> AsyncIterator[_Site]:
     try:
         await trail.start()
         try:
-            yield _Site(settings, engine, trail, sealer, AuditReader(engine), Pseudonymiser(keys.pseudonym))
+            pseudonymiser, cipher = Pseudonymiser(keys.pseudonym), Cipher(keys.cipher)
+            yield _Site(settings, engine, trail, sealer, AuditReader(engine), pseudonymiser, cipher)
         finally:
             up = trail.state().database_up
             await trail.close()

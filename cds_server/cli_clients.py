@@ -34,7 +34,16 @@ def check(
         raise typer.Exit(1) from None
     found = asyncio.run(_keys(entries, file.parent, fetch))
     table = Table(title=f"Trusted clients of {file}", title_justify="left", show_lines=True)
-    for heading in ("name", "issuer (iss)", "jku", "keys", "tenants", "calls a minute", "roles"):
+    for heading in (
+        "name",
+        "issuer (iss)",
+        "jku",
+        "keys",
+        "tenants",
+        "FHIR servers",
+        "calls a minute",
+        "roles",
+    ):
         table.add_column(heading, overflow="fold")
     for entry, (keys, _) in zip(entries, found, strict=True):
         table.add_row(
@@ -43,6 +52,7 @@ def check(
             entry.jku or "—",
             keys,
             ", ".join(entry.tenants) or "none allowed",
+            ", ".join(entry.fhir_servers) or "any",
             str(entry.rate_per_minute or "default"),
             ", ".join(sorted(entry.roles)),
         )

@@ -5,12 +5,15 @@ Every command that reads or destroys a patient's data is recorded in the audit t
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cds_server.cli_desk import fail, run
 from cds_server.cli_settings import read_settings
+
+if TYPE_CHECKING:
+    from cds_server.desk_patient import Whom
 
 privacy_commands = typer.Typer(
     help="One patient's data: give it out (GDPR Art. 15), erase it (Art. 17).", no_args_is_help=True
@@ -26,13 +29,24 @@ PatientOption = Annotated[
 ]
 
 
+ServerOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--server",
+        help="Base URL of the FHIR server whose patient is meant (or the client that called; or `unnamed`), "
+        "where several use one id. May be given more than once.",
+    ),
+]
+EveryOption = Annotated[
+    bool, typer.Option("--every-server", help="The same id at every FHIR server is one person.")
+]
+
+
 @privacy_commands.command()
 def export(
     patient: PatientOption,
-    server: Annotated[
-        str | None,
-        typer.Option("--server", help="Only what came from this FHIR server, where two may use one id."),
-    ] = None,
+    server: ServerOption = None,
+    every: EveryOption = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="The archive to write (default: patient-export-TIME.zip).")
     ] = None,
@@ -44,13 +58,15 @@ def export(
 
     from cds_server import desk_privacy, desk_rare  # noqa: PLC0415 - only this command pays for it
 
-    run(lambda settings: desk_privacy.export(settings, patient, server, path))
+    run(lambda settings: desk_privacy.export(settings, _whom(patient, server, every=every), path))
     desk_rare.remind(read_settings())
 
 
 @privacy_commands.command()
 def erase(
     patient: PatientOption,
+    server: ServerOption = None,
+    every: EveryOption = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
 ) -> None:
     """Destroy the data keys of one patient, and all that is sealed under them, for good.
@@ -61,7 +77,7 @@ def erase(
 
     from cds_server import desk_privacy, desk_rare  # noqa: PLC0415 - only this command pays for it
 
-    run(lambda settings: desk_privacy.erase(settings, patient, confirmed=yes))
+    run(lambda settings: desk_privacy.erase(settings, _whom(patient, server, every=every), confirmed=yes))
     desk_rare.remind(read_settings())
 
 
@@ -72,3 +88,11 @@ def reapply() -> None:
     from cds_server import desk_privacy  # noqa: PLC0415 - only this command pays for it
 
     run(desk_privacy.reapply)
+
+
+def _whom(patient: str, servers: list[str] | None, *, every: bool) -> "Whom":
+    from cds_server.desk_patient import Whom  # noqa: PLC0415 - only these commands pay for it
+
+    if servers and every:
+        fail("Give --server or --every-server, not both.")
+    return Whom(patient, tuple(servers or ()), every)

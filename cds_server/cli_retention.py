@@ -33,6 +33,10 @@ def place(
     reason: Annotated[str, typer.Option("--reason", help="Why; stored encrypted.")],
     by: Annotated[str, typer.Option("--by", help="Who ordered it; stored encrypted.")],
     patient: Annotated[str | None, typer.Option("--patient", help="Patient.id of the EHR.")] = None,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", help="Only the patient of this FHIR server (default: of every one)."),
+    ] = None,
     pseudonym: Annotated[
         str | None, typer.Option("--pseudonym", help="Instead: the pseudonym in an audit event.")
     ] = None,
@@ -46,7 +50,7 @@ def place(
 
     placed = run(
         lambda settings: desk_retention.place(
-            settings, patient=patient, pseudonym=pseudonym, reason=reason, by=by
+            settings, patient=patient, server=server, pseudonym=pseudonym, reason=reason, by=by
         )
     )
     typer.echo(f"Placed: hold {placed}")

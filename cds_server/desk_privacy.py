@@ -13,25 +13,18 @@ from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.opening import Opener
 from cds_server.decisions.person import Person
 from cds_server.decisions.shelf import Shelf
+from cds_server.desk_patient import Whom, find
 from cds_server.feedback import FeedbackStore
 from cds_server.operator import at_desk
 from cds_server.privacy import Cipher
 from cds_server.settings import Settings
 
 
-def patient_id(patient: str) -> str:
-    """The bare id; raises `NotDone` for none."""
-    found = patient.strip().removeprefix("Patient/")
-    if not found:
-        raise NotDone("The patient's id is empty.")
-    return found
-
-
-async def export(settings: Settings, patient: str, server: str | None, path: Path) -> None:
+async def export(settings: Settings, whom: Whom, path: Path) -> None:
     """Write the archive of one patient; `path` must be free."""
     async with at_desk(settings) as desk:
-        pseudonyms = desk.pseudonymiser.all("patient", patient_id(patient))
-        await desk.record("patient-exported", patient=pseudonyms[0], by_server=server is not None)
+        pseudonyms = (await find(desk, whom, "patient-exported")).pseudonyms
+        await desk.record("patient-exported", patient=pseudonyms[0], systems=_systems(whom))
         keys = DataKeys(desk.keys.master, now=desk.now)
         store = FeedbackStore(desk.trail, Cipher(desk.keys.cipher), keys, engine=desk.engine)
         done = await export_person(
@@ -39,7 +32,6 @@ async def export(settings: Settings, patient: str, server: str | None, path: Pat
             Person(desk.engine, pseudonyms),
             Opener(Shelf(desk.engine), keys),
             store,
-            server=server,
             years=settings.retention_years,
         )
     typer.echo(
@@ -48,11 +40,12 @@ async def export(settings: Settings, patient: str, server: str | None, path: Pat
     )
 
 
-async def erase(settings: Settings, patient: str, *, confirmed: bool) -> None:
+async def erase(settings: Settings, whom: Whom, *, confirmed: bool) -> None:
     """Destroy what is kept of one patient, after a question unless `confirmed`."""
     async with at_desk(settings) as desk:
-        pseudonyms = desk.pseudonymiser.all("patient", patient_id(patient))
-        holds = await Holds(desk.engine, Cipher(desk.keys.cipher)).on(pseudonyms, desk.pseudonymiser)
+        found = await find(desk, whom, "patient-erased")
+        pseudonyms = found.pseudonyms
+        holds = await Holds(desk.engine, Cipher(desk.keys.cipher)).on(pseudonyms, found.people)
         if holds:
             await desk.record(
                 "patient-erased", patient=pseudonyms[0], status=409, result="refused", reason="legal-hold"
@@ -73,6 +66,7 @@ async def erase(settings: Settings, patient: str, *, confirmed: bool) -> None:
             "patient-erased",
             patient=pseudonyms[0],
             result="ordered",
+            systems=_systems(whom),
             keys=amount.keys,
             decisions=amount.decisions,
         )
@@ -91,6 +85,11 @@ async def erase(settings: Settings, patient: str, *, confirmed: bool) -> None:
     if left:
         typer.echo(f"Still in the database's files: {left}.", err=True)
     typer.echo("Backups made before now still hold them; after restoring one: cds-server privacy reapply")
+
+
+def _systems(whom: Whom) -> str:
+    """How it was said which systems' patient is meant: by name, every one, or the only one there is."""
+    return "named" if whom.servers else "every" if whom.every else "only"
 
 
 async def reapply(settings: Settings) -> None:

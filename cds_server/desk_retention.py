@@ -5,14 +5,16 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from cds_server.authorities import shown
 from cds_server.cli_desk import NotDone
 from cds_server.decisions.destruction import NOTHING, Destruction
-from cds_server.decisions.holds import Holds, HoldUnknown
+from cds_server.decisions.holds import Hold, Holds, HoldUnknown
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.retention import cutoff
 from cds_server.decisions.rewrap import rewrap_all, waiting
-from cds_server.desk_privacy import patient_id
+from cds_server.desk_patient import Whom, named
 from cds_server.operator import at_desk
+from cds_server.people import People
 from cds_server.privacy import Cipher
 from cds_server.settings import Settings
 
@@ -26,7 +28,8 @@ async def run_retention(settings: Settings, *, dry_run: bool) -> None:
         now = desk.now()
         before = cutoff(now, settings.retention_years)
         holds = await Holds(desk.engine, Cipher(desk.keys.cipher)).in_force()
-        held = sorted({one for hold in holds for one in hold.subjects(desk.pseudonymiser)})
+        people = await desk.people()
+        held = sorted({one for hold in holds for one in hold.subjects(people)})
         destruction = Destruction(desk.engine)
         free, kept, keys = await destruction.expired(before, held)
         table = Table(
@@ -57,15 +60,26 @@ async def run_retention(settings: Settings, *, dry_run: bool) -> None:
 
 
 async def place(
-    settings: Settings, *, patient: str | None, pseudonym: str | None, reason: str, by: str
+    settings: Settings,
+    *,
+    patient: str | None,
+    server: str | None,
+    pseudonym: str | None,
+    reason: str,
+    by: str,
 ) -> str:
     """Place a hold; returns its id."""
     async with at_desk(settings) as desk:
-        whom = pseudonym or desk.pseudonymiser.pseudonym("patient", patient_id(patient or ""))
-        await desk.record("hold-placed", patient=whom)
-        holds = Holds(desk.engine, Cipher(desk.keys.cipher))
-        identity = patient_id(patient) if patient is not None else None
-        return await holds.place(patient=identity, pseudonym=pseudonym, reason=reason, by=by, now=desk.now())
+        people = await desk.people()
+        authority = named(people, (server,))[0] if server is not None else None
+        identity = Whom(patient).id if patient is not None else None
+        # Of an id alone every system's patient is held: too much held is mended by lifting.
+        whom = people.current(identity, authority) if identity is not None else (pseudonym,)
+        for one in whom:
+            await desk.record("hold-placed", patient=one)
+        return await Holds(desk.engine, Cipher(desk.keys.cipher)).place(
+            patient=identity, authority=authority, pseudonym=pseudonym, reason=reason, by=by, now=desk.now()
+        )
 
 
 async def lift(settings: Settings, hold: str, *, reason: str, by: str) -> None:
@@ -76,9 +90,16 @@ async def lift(settings: Settings, hold: str, *, reason: str, by: str) -> None:
             lifted = await holds.lift(hold, reason=reason, by=by, now=desk.now())
         except HoldUnknown:
             raise NotDone(f"No hold {hold} is in force.") from None
-        whom = lifted.subjects(desk.pseudonymiser)[0]
-        await desk.record("hold-lifted", patient=whom, hold=hold)
+        for one in _current(lifted, await desk.people()):
+            await desk.record("hold-lifted", patient=one, hold=hold)
     typer.echo("Lifted.")
+
+
+def _current(hold: Hold, people: People) -> tuple[str, ...]:
+    """Whom a hold is on, one pseudonym each."""
+    if hold.patient is None:
+        return (hold.pseudonym or "",)
+    return people.current(hold.patient, hold.authority)
 
 
 async def list_holds(settings: Settings) -> None:
@@ -86,11 +107,13 @@ async def list_holds(settings: Settings) -> None:
     async with at_desk(settings) as desk:
         found = await Holds(desk.engine, Cipher(desk.keys.cipher)).in_force()
         table = Table(title="Legal holds in force", title_justify="left")
-        for heading in ("hold", "placed", "patient (pseudonym)", "reason", "by"):
+        for heading in ("hold", "placed", "patient (pseudonym)", "of", "reason", "by"):
             table.add_column(heading, overflow="fold")
+        people = await desk.people()
         for hold in found:
-            whom = hold.subjects(desk.pseudonymiser)[0]
-            table.add_row(hold.hold_id, hold.placed.date().isoformat(), whom, hold.reason, hold.by)
+            whom = "\n".join(_current(hold, people))
+            of = "" if hold.pseudonym else "every system" if hold.authority is None else shown(hold.authority)
+            table.add_row(hold.hold_id, hold.placed.date().isoformat(), whom, of, hold.reason, hold.by)
     _console.print(table)
 
 

@@ -113,6 +113,17 @@ class NotPermitted(Refused):
         super().__init__("not permitted for this caller")
 
 
+class ServerNotTheirs(Refused):
+    """A client names a FHIR server that its entry in the file of trusted clients does not list."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this client may not speak of patients of that FHIR server; its own are in fhir_servers of the "
+            "site's file of trusted clients",
+            "fhirServer",
+        )
+
+
 class Misdirected(Refused):
     """Sent to a name that is not this server's (RFC 9110, 15.5.20)."""
 
@@ -147,6 +158,7 @@ _STATUS: Mapping[type[Refused], tuple[int, str]] = {
     Unavailable: (503, "transient"),
     Unauthenticated: (401, "login"),
     NotPermitted: (403, "forbidden"),
+    ServerNotTheirs: (403, "forbidden"),
     Misdirected: (421, "forbidden"),
     TooManyRequests: (429, "throttled"),
 }

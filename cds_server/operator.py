@@ -10,7 +10,8 @@ from cds_server.audit import AuditTrail, Entity
 from cds_server.audit.access import of_operator
 from cds_server.clock import Clock, utc_now
 from cds_server.db.engine import create_engine
-from cds_server.privacy import Pseudonymiser, SiteKeys
+from cds_server.people import People
+from cds_server.privacy import Cipher, Pseudonymiser, SiteKeys
 from cds_server.settings import Settings
 from cds_server.site_keys import site_keys, site_signer
 
@@ -28,6 +29,10 @@ class Desk:
     pseudonymiser: Pseudonymiser
     trail: AuditTrail
     now: Clock
+
+    async def people(self) -> People:
+        """For finding the pseudonyms of a person by an id."""
+        return await People.load(self.pseudonymiser, Cipher(self.keys.cipher), self.engine)
 
     async def record(
         self,

@@ -10,7 +10,7 @@ import binascii
 import hmac
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from cryptography.exceptions import InvalidTag
@@ -121,26 +121,35 @@ class Pseudonymiser:
     def __repr__(self) -> str:
         return f"<Pseudonymiser {self._keys[0][0]}>"
 
-    def pseudonym(self, kind: str, value: str) -> str:
+    def pseudonym(self, kind: str, value: str, authority: str) -> str:
         """The pseudonym of `value`, e.g. ``p1-k3fw...`` (key number, then 128 bits of HMAC-SHA256 in base32).
 
         Args:
             kind: what the value names (``patient``, ``user``); the same value of two kinds is unlinkable.
-            value: the identifier; a tenant or server it is unique within belongs into it.
+            value: the identifier.
+            authority: who gave the identifier (`cds_server.authorities`): the same value of two authorities
+                is two people, and unlinkable.
         """
-        return _pseudonym(*self._keys[0], kind, value)
+        return _pseudonym(*self._keys[0], kind, value, authority)
 
-    def all(self, kind: str, value: str) -> tuple[str, ...]:
-        """The pseudonyms of `value` under every key of the ring, the current one first.
+    def all(self, kind: str, value: str, authorities: Iterable[str]) -> tuple[str, ...]:
+        """The pseudonyms of `value` under every key of the ring and of every authority, newest key first.
 
         For looking somebody up: what was stored before a rotation stands under an older one.
         """
-        return tuple(_pseudonym(prefix, key, kind, value) for prefix, key in self._keys)
+        known = tuple(authorities)
+        return tuple(
+            _pseudonym(prefix, key, kind, value, authority)
+            for prefix, key in self._keys
+            for authority in known
+        )
 
 
-def _pseudonym(prefix: str, key: bytes, kind: str, value: str) -> str:
-    # The length keeps ("ab", "c") and ("a", "bc") apart.
-    message = f"{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
+def _pseudonym(prefix: str, key: bytes, kind: str, value: str, authority: str) -> str:
+    # The lengths keep ("ab", "c") and ("a", "bc") apart.  Of no authority it is the form of before there were
+    # any, which begins with a digit: no value can be made to look like one of another authority.
+    whose = f"@{len(authority)}:{authority}" if authority else ""
+    message = f"{whose}{len(kind)}:{kind}{value}".encode("utf-8", "surrogatepass")
     mac = hmac.digest(key, message, "sha256")[:_PSEUDONYM_BYTES]
     return prefix + base64.b32encode(mac).decode().rstrip("=").lower()
 

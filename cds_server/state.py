@@ -21,6 +21,7 @@ from cds_server.clock import Clock
 from cds_server.decisions.keeper import Keeper
 from cds_server.feedback.store import FeedbackStore
 from cds_server.monitoring.metrics import Metrics
+from cds_server.people import AuthorityNames
 from cds_server.privacy import Pseudonymiser
 from cds_server.rare.status import NOTHING_ENROLLED, EnrolledState
 from cds_server.settings import Settings
@@ -115,6 +116,7 @@ class House:
     asking: Asking
     upkeep: Upkeep
     pseudonymiser: Pseudonymiser
+    authority_names: AuthorityNames
     feedback: FeedbackStore
     metrics: Metrics
     fhir_servers: AllowList

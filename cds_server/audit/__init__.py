@@ -6,6 +6,7 @@ away, fsynced in the local spool.  `docs/operations-audit.md` says what that mea
 
 from cds_server.audit.events import (
     Access,
+    AuthorityName,
     CardFeedback,
     DataKey,
     Decision,
@@ -23,6 +24,7 @@ __all__ = [
     "AuditState",
     "AuditTrail",
     "AuditUnavailable",
+    "AuthorityName",
     "CardFeedback",
     "DataKey",
     "Decision",

@@ -13,6 +13,7 @@ import msgspec
 from cds_server.audit.activities import ACTIVITIES
 from cds_server.audit.events import Access, Entity, new_id
 from cds_server.auth.principal import Principal
+from cds_server.authorities import of_principal
 from cds_server.clock import Clock
 from cds_server.http import Call
 from cds_server.privacy import Pseudonymiser
@@ -44,10 +45,10 @@ def caller_of(site: Site, principal: Principal | None, network: str | None) -> C
     if principal is None or principal.kind == "anonymous":
         # Who is not authenticated may do everything: that is no list of roles worth keeping.
         return Caller(network=network)
-    user = principal.user
+    user = of_principal(principal)
     return Caller(
         client=principal.client,
-        user=site.pseudonymiser.pseudonym("user", user) if user is not None else None,
+        user=None if user is None else site.pseudonymiser.pseudonym("user", user.value, user.authority),
         roles=tuple(sorted([role.value for role in principal.roles])),
         network=network,
     )

@@ -3,7 +3,7 @@
 Shared by the FHIR search and the console.  A database that is away is a refusal, like everywhere.
 """
 
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
 from sqlalchemy.exc import SQLAlchemyError
@@ -16,7 +16,8 @@ from cds_server.audit.trail import AuditTrail
 from cds_server.clock import Clock
 from cds_server.errors import Unavailable
 from cds_server.http import Call
-from cds_server.privacy import Pseudonymiser
+from cds_server.people import People
+from cds_server.privacy import DecryptionFailed, Pseudonymiser
 
 _T = TypeVar("_T")
 
@@ -25,12 +26,22 @@ class Asking:
     """Asks on behalf of callers."""
 
     def __init__(
-        self, reader: AuditReader, trail: AuditTrail, pseudonymiser: Pseudonymiser, clock: Clock
+        self,
+        reader: AuditReader,
+        trail: AuditTrail,
+        pseudonymiser: Pseudonymiser,
+        people: Callable[[], Awaitable[People]],
+        clock: Clock,
     ) -> None:
         self._reader = reader
         self._trail = trail
+        self._people = people
         self.pseudonymiser = pseudonymiser
         self.clock = clock
+
+    async def people(self) -> People:
+        """For turning the ids in a search into pseudonyms.  Raises: Unavailable."""
+        return await _read(self._people())
 
     async def page(self, call: Call, question: Question, query: str, size: int, after: Cursor | None) -> Page:
         """A page of events; `query` is the search as it is kept, patients as pseudonyms."""
@@ -69,17 +80,8 @@ class Asking:
     ) -> tuple[int, AsyncIterator[Page]]:
         """How many events there are, and all of them; recorded before the first is given out."""
         count = await self.total(question)
-        await self._trail.record(
-            of_call(
-                self,
-                call,
-                "audit-exported",
-                service="audit",
-                query=query,
-                patient=_one(question.patients),
-                detail=(("events", str(count)), ("format", form)),
-            )
-        )
+        told = (("events", str(count)), ("format", form))
+        await self._record_about(call, question, "audit-exported", query, told)
         return count, self._reader.stream(question)
 
     async def refused(self, call: Call, activity: str, reason: str) -> None:
@@ -92,15 +94,22 @@ class Asking:
 
     async def searched(self, call: Call, question: Question, query: str) -> None:
         """Records that somebody searched."""
-        await self._trail.record(
-            of_call(
-                self,
-                call,
-                "audit-searched",
-                service="audit",
-                query=query,
-                patient=_one(question.patients),
-            )
+        await self._record_about(call, question, "audit-searched", query)
+
+    async def _record_about(
+        self,
+        call: Call,
+        question: Question,
+        activity: str,
+        query: str,
+        detail: tuple[tuple[str, str], ...] = (),
+    ) -> None:
+        """One event for each patient that was asked about, so that each one's record shows the asking."""
+        await self._trail.record_all(
+            [
+                of_call(self, call, activity, service="audit", query=query, patient=patient, detail=detail)
+                for patient in question.about or (None,)
+            ]
         )
 
 
@@ -111,13 +120,8 @@ def patient_of(record: Record) -> str | None:
     return getattr(record, "patient", None)
 
 
-def _one(patients: tuple[str, ...] | None) -> str | None:
-    """The newest pseudonym: one patient asked for has one under each key number, newest first."""
-    return patients[0] if patients else None
-
-
 async def _read(answer: Awaitable[_T]) -> _T:
     try:
         return await answer
-    except (SQLAlchemyError, OSError) as error:
+    except (SQLAlchemyError, OSError, DecryptionFailed) as error:
         raise Unavailable("the audit trail cannot be read now; try again") from error

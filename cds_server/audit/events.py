@@ -16,11 +16,12 @@ from typing import Literal, TypeGuard
 
 import msgspec
 
-from cds_server.audit.sealed import DataKey, SealedDecision
+from cds_server.audit.sealed import AuthorityName, DataKey, SealedDecision
 
 __all__ = [
     "OWN_APP",
     "Access",
+    "AuthorityName",
     "CardFeedback",
     "DataKey",
     "Decision",
@@ -63,6 +64,8 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     caller was let in with, `purpose` a code of HL7 v3 PurposeOfUse, `network` the peer's IP address.
     `stored` says whether the inputs are kept for replay (``stored``) or why not (``off``: the site's
     setting, ``consent``: the patient's denial), `stored_digest` is the SHA-256 of the ciphertext kept.
+    `authority` is the keyed digest of the name of the system within which their ids are unique
+    (`cds_server.authorities`); `None` where it has no name.
     """
 
     event_id: str
@@ -90,6 +93,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, tag="decision", tag_fi
     network: str | None = None
     stored: str | None = None
     stored_digest: str | None = None
+    authority: str | None = None
 
 
 class CardFeedback(msgspec.Struct, frozen=True, kw_only=True, tag="feedback", tag_field="kind"):
@@ -177,8 +181,8 @@ class Withheld(msgspec.Struct, frozen=True, kw_only=True, tag="withheld", tag_fi
 Record = Decision | CardFeedback | Access | Withheld
 """What is an audit event: has its row in `events` and its place in the chain."""
 
-Durable = Record | DataKey | SealedDecision
-"""What goes through the trail.  What is kept sealed can be destroyed, so the chain does not rest on it."""
+Durable = Record | DataKey | SealedDecision | AuthorityName
+"""What goes through the trail.  What is kept sealed stands beside the chain, which does not rest on it."""
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Record)
@@ -221,13 +225,15 @@ def identity(record: Durable) -> str:
             return record.feedback_id
         case DataKey():
             return record.key_id
+        case AuthorityName():
+            return record.authority
         case _:
             return record.event_id
 
 
 def is_event(record: Durable) -> TypeGuard[Record]:
     """Whether a record is an audit event."""
-    return not isinstance(record, DataKey | SealedDecision)
+    return not isinstance(record, DataKey | SealedDecision | AuthorityName)
 
 
 def new_id() -> str:

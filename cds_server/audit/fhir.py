@@ -52,6 +52,7 @@ class _Seen(msgspec.Struct, kw_only=True):
     network: str | None = None
     trace: str | None = None
     patient: str | None = None
+    authority: str | None = None
     query: str | None = None
     service: str = "audit"
     entities: list[dict[str, Any]] = msgspec.field(default_factory=list)
@@ -125,6 +126,7 @@ def _seen(record: Record) -> _Seen:
                 network=record.network,
                 trace=record.hook_instance,
                 patient=record.patient,
+                authority=record.authority,
                 service=record.service,
                 entities=_of_decision(record),
             )
@@ -222,13 +224,14 @@ def patient_reference(pseudonym: str) -> dict[str, Any]:
 def _entities(seen: _Seen) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if seen.patient:
-        found.append(
-            {
-                "what": patient_reference(seen.patient),
-                "type": _coding(Code(_ENTITY_TYPE, "1", "Person")),
-                "role": _coding(Code(_OBJECT_ROLE, "1", "Patient")),
-            }
-        )
+        person: dict[str, Any] = {
+            "what": patient_reference(seen.patient),
+            "type": _coding(Code(_ENTITY_TYPE, "1", "Person")),
+            "role": _coding(Code(_OBJECT_ROLE, "1", "Patient")),
+        }
+        if seen.authority is not None:
+            person["detail"] = _details(("assigning-authority", seen.authority))
+        found.append(person)
     if seen.query is not None:
         found.append(
             {

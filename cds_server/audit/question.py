@@ -61,6 +61,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     `since` is inclusive, `until` exclusive (UTC).  `patients` are pseudonyms.  `agents` are client ids
     and pseudonyms of users.  `activities` are codes of `activities.ACTIVITIES`.  `outcomes` are codes of
     audit-event-outcome (0, 4, 8).  `entities` are references, URIs, hook instances or request ids.
+    `about` is no condition: the patients that are asked for, one pseudonym each, for the record of the
+    asking.
     """
 
     since: datetime | None = None
@@ -72,6 +74,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     entities: tuple[str, ...] | None = None
     ids: tuple[str, ...] | None = None
     newest_first: bool = True
+    about: tuple[str, ...] = ()
 
     def conditions(self) -> list[ColumnElement[bool]]:
         """The conditions in SQL."""

@@ -1,7 +1,7 @@
-"""What is kept sealed beside the audit events: a wrapped data key, one decision's inputs and answer.
+"""What is kept sealed beside the audit events: a wrapped data key, one decision's inputs and answer, a name.
 
 They are records of the trail (same queue, same commit, same spool) and no audit events: they stand in
-tables of their own whose rows can be destroyed, so nothing of the hash chain may rest on them.
+tables of their own.  Rows of the first two can be destroyed, so nothing of the hash chain may rest on them.
 """
 
 from datetime import datetime
@@ -31,3 +31,11 @@ class SealedDecision(msgspec.Struct, frozen=True, kw_only=True, tag="sealed-deci
     key_id: str
     sealed: bytes
     plain_bytes: int
+
+
+class AuthorityName(msgspec.Struct, frozen=True, kw_only=True, tag="authority-name", tag_field="kind"):
+    """The name of an assigning authority under the site's cipher key; `authority` is what events call it."""
+
+    authority: str
+    first_seen: datetime
+    sealed: str

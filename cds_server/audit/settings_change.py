@@ -13,6 +13,7 @@ import msgspec
 from pydantic import SecretStr
 
 from cds_server.audit.events import Access, Entity, new_id
+from cds_server.authorities import UNNAMED
 from cds_server.privacy import Pseudonymiser
 from cds_server.settings import Settings
 
@@ -116,4 +117,4 @@ def _shown(value: object, pseudonymiser: Pseudonymiser, *, plain: bool) -> str:
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value)
     if not text:
         return "(empty)"
-    return f"digest {pseudonymiser.pseudonym('setting', text)}"
+    return f"digest {pseudonymiser.pseudonym('setting', text, UNNAMED)}"

@@ -7,6 +7,7 @@ One ``[[client]]`` table per EHR (or per tenant of one issuer).  Reading it fetc
     issuer = "https://ehr.hospital.example"
     jku = "https://ehr.hospital.example/.well-known/jwks.json"
     tenants = ["north"]
+    fhir_servers = ["https://ehr.hospital.example/north/fhir"]
     rate_per_minute = 12000
 """
 
@@ -25,6 +26,7 @@ from cds_server.auth.jwks import KeySource, RemoteKeys
 from cds_server.auth.key_files import FileKeys
 from cds_server.auth.outbound import AddressRefused, Outbound, ServerUnreachable, check_address
 from cds_server.auth.principal import Role
+from fhir_adapters.origin import ServerBase, ServerNotAllowed
 
 _CLIENT_ROLES = frozenset({Role.CDS_CLIENT, Role.CLINICIAN, Role.DATA_SCIENTIST, Role.AUDITOR, Role.OPERATOR})
 _LARGEST_FILE = 1_000_000
@@ -51,6 +53,7 @@ class ClientEntry(BaseModel):
     jwks_file: Path | None = None
     ca_file: Path | None = None
     tenants: tuple[str, ...] = ()
+    fhir_servers: tuple[str, ...] = ()
     rate_per_minute: int | None = Field(default=None, ge=1, le=10_000_000)
     roles: frozenset[Role] = frozenset({Role.CDS_CLIENT})
 
@@ -77,6 +80,17 @@ class ClientEntry(BaseModel):
         if len(set(value)) != len(value) or not all(value):
             raise ValueError("each tenant once, none empty")
         return value
+
+    @field_validator("fhir_servers")
+    @classmethod
+    def _servers(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        try:
+            bases = tuple(ServerBase.parse(url).url for url in value)
+        except ServerNotAllowed as fault:
+            raise ValueError(f"{fault}: write base URLs such as https://ehr.example/fhir") from None
+        if len(set(bases)) != len(bases):
+            raise ValueError("each FHIR server once")
+        return bases
 
     @field_validator("roles")
     @classmethod
@@ -105,12 +119,16 @@ class _File(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class TrustedClient:
-    """A client with where its keys come from.  `rate` is in calls a minute, `None` for the site's default."""
+    """A client with where its keys come from.  `rate` is in calls a minute, `None` for the site's default.
+
+    `servers` are the FHIR servers its patients are on, in the form of `ServerBase.url`; none: any.
+    """
 
     name: str
     issuer: str
     jku: str | None
     tenants: frozenset[str]
+    servers: tuple[str, ...]
     rate: int | None
     roles: frozenset[Role]
     keys: KeySource
@@ -148,6 +166,11 @@ class TrustedClients:
         """The rate the file gives a client, in calls a minute."""
         client = self.find(issuer, tenant)
         return client.rate if client is not None else None
+
+    def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...]:
+        """The FHIR servers of a client, as its entry lists them; none: it may name any."""
+        client = self.find(issuer, tenant)
+        return client.servers if client is not None else ()
 
     async def close(self) -> None:
         """Close the connections keys were fetched over."""
@@ -210,6 +233,7 @@ def _client(entry: ClientEntry, directory: Path, outbounds: dict[Path | None, Ou
         issuer=entry.issuer,
         jku=entry.jku,
         tenants=frozenset(entry.tenants),
+        servers=entry.fhir_servers,
         rate=entry.rate_per_minute,
         roles=entry.roles,
         keys=keys,

@@ -44,13 +44,6 @@ class Principal:
             return None
         return f"{self.id}|{self.tenant}" if self.tenant else self.id
 
-    @property
-    def user(self) -> str | None:
-        """Who a user is, as text to be pseudonymised: the FHIR resource, or else the id with its issuer."""
-        if self.kind != "user":
-            return None
-        return self.fhir_user or f"{self.issuer}|{self.id}"
-
 
 ANONYMOUS = Principal("anonymous", "anonymous", "", frozenset(Role))
 """The caller of a server that authenticates nobody: may do everything, as before there was a question."""

@@ -12,14 +12,18 @@ from typing import Any
 import msgspec
 import structlog
 
+from cds_server import authorities
 from cds_server.audit import AuditUnavailable, Decision, ShownCard, digest, new_id
 from cds_server.audit.access import TREATMENT, Caller, caller
+from cds_server.auth.principal import Principal
+from cds_server.authorities import Authority
 from cds_server.cds_hooks.answering import Assessed, Manner, Read, answer_call, read_call
 from cds_server.cds_hooks.prefetch import Reach, Record, complete
 from cds_server.decisions.keeper import Kept, Sealed
 from cds_server.decisions.stored import Circumstances
-from cds_server.errors import status_of
+from cds_server.errors import ServerNotTheirs, status_of
 from cds_server.http import Call
+from cds_server.people import Named
 from cds_server.state import House, Knowledge
 from hooks.cards import Card
 from hooks.services import Service
@@ -37,6 +41,7 @@ class _Moment(msgspec.Struct, frozen=True):
     language: str
     client: str | None
     caller: Caller
+    principal: Principal
     now: datetime
     began: float
     input_digest: Awaitable[str]
@@ -65,6 +70,7 @@ class HookCalls:
             language=language,
             client=client,
             caller=caller(house, request),
+            principal=request.principal,
             now=house.clock(),
             began=began,
             input_digest=house.digest(body),
@@ -74,17 +80,23 @@ class HookCalls:
         try:
             read, kept = await house.apart(size, lambda: self._read(call, body))
             body = b""  # megabytes that nothing needs any more while the chart is built
+            whose = authorities.of_call(call.principal, house.clients, read.request.fhir_server)
+            named = house.authority_names.keep(whose.name)
             try:
+                if not whose.theirs:
+                    raise ServerNotTheirs
                 record = await complete(self._reach, service, read.request, read.request.found)
                 size = max(size, record.found.count * _TYPICAL_BYTES)
-                done, sealed = await house.apart(size, lambda: self._assess(call, read, kept, record))
+                done, sealed = await house.apart(size, lambda: self._assess(call, read, whose, kept, record))
             except Exception as error:
-                await self._record_refusal(call, read, error)
+                await self._record_refusal(call, read, whose, named, error)
                 raise
             assessment = done.assessment
             decision = self._decision(
                 call,
                 read,
+                whose,
+                authority=named.digest,
                 input_digest=await call.input_digest,
                 output_digest=done.output_digest,
                 severity=assessment.severity,
@@ -96,8 +108,9 @@ class HookCalls:
                 stored=sealed.outcome,
                 stored_digest=sealed.digest,
             )
-            await house.trail.record_all((decision, *sealed.records))
+            await house.trail.record_all((decision, *named.records, *sealed.records))
             house.keeper.confirm(sealed)
+            house.authority_names.confirm(named)
         except Exception as error:
             status = status_of(error)
             raise
@@ -112,7 +125,9 @@ class HookCalls:
         kept = self._house.keeper.body(body, call.now, token=read.request.token is not None)
         return read, kept
 
-    def _assess(self, call: _Moment, read: Read, kept: Kept, record: Record) -> tuple[Assessed, Sealed]:
+    def _assess(
+        self, call: _Moment, read: Read, whose: Authority, kept: Kept, record: Record
+    ) -> tuple[Assessed, Sealed]:
         house = self._house
         settings = house.settings
         manner = Manner(call.language, call.now, call.event_id, settings.public_base_url, house.card_settings)
@@ -137,16 +152,17 @@ class HookCalls:
             kept,
             circumstances,
             event_id=call.event_id,
-            subject=house.pseudonymiser.pseudonym("patient", read.request.patient_id),
+            subject=house.pseudonymiser.pseudonym("patient", read.request.patient_id, whose.name),
             fetched=record.fetched,
             answer=done.body,
         )
         return done, sealed
 
-    def _decision(self, call: _Moment, read: Read, **result: Any) -> Decision:
+    def _decision(self, call: _Moment, read: Read, whose: Authority, **result: Any) -> Decision:
         house = self._house
         request = read.request
         engine = call.knowledge.engine
+        user = authorities.of_user(request.user_id, whose)
         return Decision(
             event_id=call.event_id,
             recorded=call.now,
@@ -154,8 +170,8 @@ class HookCalls:
             service=call.service.id,
             hook_instance=request.instance,
             client=call.client,
-            user=house.pseudonymiser.pseudonym("user", request.user_id),
-            patient=house.pseudonymiser.pseudonym("patient", request.patient_id),
+            user=house.pseudonymiser.pseudonym("user", user.value, user.authority),
+            patient=house.pseudonymiser.pseudonym("patient", request.patient_id, whose.name),
             model=engine.model_id,
             knowledge=engine.knowledge_id,
             duration_ms=(time.perf_counter() - call.began) * 1000,
@@ -166,19 +182,23 @@ class HookCalls:
             **result,
         )
 
-    async def _record_refusal(self, call: _Moment, read: Read, error: Exception) -> None:
+    async def _record_refusal(
+        self, call: _Moment, read: Read, whose: Authority, named: Named, error: Exception
+    ) -> None:
         """Who was refused what.  When even that cannot be kept, the refusal itself is the safe answer."""
+        decision = self._decision(
+            call,
+            read,
+            whose,
+            authority=named.digest,
+            input_digest=await call.input_digest,
+            output_digest=digest(b""),
+            rule=f"refused: {type(error).__name__}",
+            status=status_of(error),
+        )
         try:
-            await self._house.trail.record(
-                self._decision(
-                    call,
-                    read,
-                    input_digest=await call.input_digest,
-                    output_digest=digest(b""),
-                    rule=f"refused: {type(error).__name__}",
-                    status=status_of(error),
-                )
-            )
+            await self._house.trail.record_all((decision, *named.records))
+            self._house.authority_names.confirm(named)
         except AuditUnavailable:
             _log.error("refusal.not_recorded", event_id=call.event_id)
 

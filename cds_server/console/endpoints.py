@@ -43,7 +43,7 @@ def routes(house: House) -> list[BaseRoute]:
         language = _language(house, call)
         fields = _fields(call)
         try:
-            asked = read_search(_parameters(fields), asking.pseudonymiser)
+            asked = read_search(_parameters(fields), await asking.people())
         except RequestMalformed as fault:
             await asking.refused(call, "audit-searched", fault.reason)
             html = search_page(language, {}, None, await asking.chain_status(), fault=fault.reason)

@@ -9,9 +9,13 @@ _TEXTS: dict[str, tuple[str, str]] = {
     "skip": ("Skip to the events", "Ir a los eventos"),
     "about": (
         "Everything the server decided, showed, gave out and changed. Persons are pseudonyms; a patient id "
-        "entered here is turned into one before it is searched. What you ask here is recorded too.",
+        "entered here is turned into one before it is searched: an id alone means whoever has it, at every "
+        "FHIR server; an address (https://server/fhir/Patient/id) means that server's patient. What you ask "
+        "here is recorded too.",
         "Todo lo que el servidor decidió, mostró, entregó y cambió. Las personas son seudónimos; un "
-        "identificador de paciente escrito aquí se convierte antes de buscarlo. Lo que usted consulta "
+        "identificador de paciente escrito aquí se convierte antes de buscarlo: un identificador solo "
+        "significa quien lo tenga, en cualquier servidor FHIR; una dirección "
+        "(https://servidor/fhir/Patient/id) significa el paciente de ese servidor. Lo que usted consulta "
         "también queda registrado.",
     ),
     "from": ("From (date)", "Desde (fecha)"),

@@ -4,5 +4,5 @@ The worker's hot path (the audit writer) talks to the drivers directly; SQLAlche
 migrations, Alembic only `cds_server.db.migrate.upgrade` and `downgrade`.
 """
 
-HEAD = "0006"
+HEAD = "0007"
 """The schema revision this code writes to; a test holds it equal to the head of `migrations/`."""

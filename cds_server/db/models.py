@@ -25,7 +25,14 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-APPEND_ONLY = ("events", "shown_cards", "feedback", "feedback_suggestions", "audit_checkpoints")
+APPEND_ONLY = (
+    "events",
+    "shown_cards",
+    "feedback",
+    "feedback_suggestions",
+    "audit_checkpoints",
+    "assigning_authorities",
+)
 """Tables whose rows nobody may change or delete."""
 
 
@@ -117,6 +124,15 @@ class ShownCardRow(Base):
     suggestions: Mapped[str] = mapped_column(Text, comment="JSON array of the suggestions' uuids")
 
     __table_args__ = (Index("ix_shown_cards_uuid", "uuid"),)
+
+
+class AssigningAuthorityRow(Base):
+    """A system whose ids are in the trail: a keyed digest of its name, and the name, sealed."""
+
+    __tablename__ = "assigning_authorities"
+    authority: Mapped[str] = mapped_column(Text, primary_key=True)
+    first_seen: Mapped[datetime] = mapped_column(UtcDateTime)
+    sealed_name: Mapped[str] = mapped_column(Text, comment="AES-GCM under the site key")
 
 
 class FeedbackRow(Base):

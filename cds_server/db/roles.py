@@ -22,6 +22,7 @@ APPLICATION = {
     "shown_cards": "SELECT, INSERT",
     "feedback": "SELECT, INSERT",
     "feedback_suggestions": "SELECT, INSERT",
+    "assigning_authorities": "SELECT, INSERT",
     "audit_checkpoints": "SELECT, INSERT",
     "destructions": "SELECT, INSERT",
     "legal_holds": "SELECT, INSERT",
@@ -35,7 +36,14 @@ APPLICATION = {
 }
 """What the server may do with each table: every table of the schema is here (a test sees to it)."""
 
-AUDITOR = ("events", "shown_cards", "feedback", "feedback_suggestions", "audit_checkpoints")
+AUDITOR = (
+    "events",
+    "shown_cards",
+    "feedback",
+    "feedback_suggestions",
+    "assigning_authorities",
+    "audit_checkpoints",
+)
 """What the auditor may read."""
 
 _SEQUENCE = "events_seq_seq"

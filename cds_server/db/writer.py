@@ -15,6 +15,7 @@ import msgspec
 from cds_server.audit.chain import Link
 from cds_server.audit.events import (
     Access,
+    AuthorityName,
     CardFeedback,
     DataKey,
     Decision,
@@ -84,6 +85,7 @@ class Rows:
     suggestions: list[tuple[object, ...]] = field(default_factory=list)
     keys: list[tuple[object, ...]] = field(default_factory=list)
     sealed: list[tuple[object, ...]] = field(default_factory=list)
+    authorities: list[tuple[object, ...]] = field(default_factory=list)
 
 
 EVENT_COLUMNS = (
@@ -98,6 +100,7 @@ FEEDBACK_COLUMNS = (
 SUGGESTION_COLUMNS = "feedback_id, position, suggestion"
 KEY_COLUMNS = "key_id, created, subject, wrapped, master"
 SEALED_COLUMNS = "event_id, recorded, subject, key_id, sealed, plain_bytes"
+AUTHORITY_COLUMNS = "authority, first_seen, sealed_name"
 
 
 UNFILED = datetime(1970, 1, 1, tzinfo=UTC)
@@ -168,6 +171,9 @@ def _rows(batch: Sequence[Entry], *, text_times: bool) -> Rows:
                     record.plain_bytes,
                 )
             )
+            continue
+        if isinstance(record, AuthorityName):
+            out.authorities.append((record.authority, time(record.first_seen), record.sealed))
             continue
         payload = entry.payload.decode()
         event = _event(record)

@@ -1,6 +1,6 @@
 """The batch writer for PostgreSQL: asyncpg, one connection of its own, two ways of one transaction.
 
-A small batch is one statement (the six inserts as data-modifying CTEs over `unnest`): one round trip.
+A small batch is one statement (the seven inserts as data-modifying CTEs over `unnest`): one round trip.
 A larger one is copied (COPY), which takes more round trips and for each row a fifth less processor time.
 COPY cannot pass over what is stored already: a batch that holds such a row is rolled back and goes the
 first way.  `synchronous_commit` is set for the session: a server configured otherwise still answers only
@@ -18,6 +18,7 @@ from cds_server.db.urls import asyncpg_dsn
 
 _TYPES = {
     "created": "timestamptz",
+    "first_seen": "timestamptz",
     "filed": "timestamptz",
     "recorded": "timestamptz",
     "outcome_timestamp": "timestamptz",
@@ -58,6 +59,7 @@ _TABLES = (
     ("s", "feedback_suggestions", writer.SUGGESTION_COLUMNS, "feedback_id, position"),
     ("k", "patient_keys", writer.KEY_COLUMNS, "key_id"),
     ("d", "stored_decisions", writer.SEALED_COLUMNS, "event_id"),
+    ("a", "assigning_authorities", writer.AUTHORITY_COLUMNS, "authority"),
 )
 
 
@@ -87,7 +89,15 @@ def _says_content(error: Exception) -> bool:
 
 def _arguments(rows: writer.Rows) -> list[Sequence[object]]:
     found: list[Sequence[object]] = []
-    tables = (rows.events, rows.cards, rows.feedback, rows.suggestions, rows.keys, rows.sealed)
+    tables = (
+        rows.events,
+        rows.cards,
+        rows.feedback,
+        rows.suggestions,
+        rows.keys,
+        rows.sealed,
+        rows.authorities,
+    )
     for table, width in zip(tables, _WIDTHS, strict=True):
         found.extend(zip(*table, strict=True) if table else [()] * width)
     return found
@@ -168,6 +178,7 @@ class PostgresqlWriter:
                 await _insert_all(connection, "patient_keys", rows.keys)
                 await _insert_all(connection, "feedback", rows.feedback)
                 await _insert_all(connection, "feedback_suggestions", rows.suggestions)
+                await _insert_all(connection, "assigning_authorities", rows.authorities)
         except (TypeError, ValueError, OverflowError):
             return False  # a value its column does not take; the other way says so in one form
         except asyncpg.PostgresError as error:

@@ -29,6 +29,7 @@ _FEEDBACK = _insert("feedback", writer.FEEDBACK_COLUMNS)
 _SUGGESTIONS = _insert("feedback_suggestions", writer.SUGGESTION_COLUMNS)
 _KEYS = _insert("patient_keys", writer.KEY_COLUMNS)
 _SEALED = _insert("stored_decisions", writer.SEALED_COLUMNS)
+_AUTHORITIES = _insert("assigning_authorities", writer.AUTHORITY_COLUMNS)
 
 # What says "this content", not "this database": constraint, value out of range, wrong type.
 _REFUSALS = (
@@ -110,6 +111,8 @@ class SqliteWriter:
                 connection.executemany(_KEYS, rows.keys)
             if rows.sealed:
                 connection.executemany(_SEALED, rows.sealed)
+            if rows.authorities:
+                connection.executemany(_AUTHORITIES, rows.authorities)
             connection.execute("COMMIT")
         except _REFUSALS as error:
             self._rollback()

@@ -33,14 +33,11 @@ async def export_person(
     opener: Opener,
     comments: FeedbackStore,
     *,
-    server: str | None,
     years: int,
 ) -> Exported:
     """Write the archive at `path`, which must not exist.
 
     Args:
-        server: only decisions whose request names this FHIR server, or none; for a site where two EHRs
-            may use the same id for different people.
         years: of retention, for the readme.
 
     Raises:
@@ -51,14 +48,14 @@ async def export_person(
     try:
         with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("README.txt", _readme(years))
-            return await _write(archive, person, opener, comments, server)
+            return await _write(archive, person, opener, comments)
     except BaseException:
         path.unlink(missing_ok=True)  # noqa: ASYNC240 a command's own file, and nobody else waits
         raise
 
 
 async def _write(
-    archive: zipfile.ZipFile, person: Person, opener: Opener, comments: FeedbackStore, server: str | None
+    archive: zipfile.ZipFile, person: Person, opener: Opener, comments: FeedbackStore
 ) -> Exported:
     events: list[str] = []
     left_out: list[bytes] = []
@@ -71,8 +68,6 @@ async def _write(
             except NoReplay as fault:
                 left_out.append(_reason(decision, fault))
             else:
-                if not _of_server(stored, server):
-                    continue
                 decisions += 1
                 _add(archive, decision, stored)
             shown.update(card.uuid for card in decision.cards)
@@ -110,14 +105,3 @@ def _reason(decision: Decision, fault: NoReplay) -> bytes:
 def _readme(years: int) -> str:
     text = resources.files("cds_server.decisions").joinpath("export_readme.txt").read_text(encoding="utf-8")
     return text.format(years=years)
-
-
-class _Server(msgspec.Struct):
-    fhirServer: str | None = None
-
-
-def _of_server(stored: Stored, server: str | None) -> bool:
-    if server is None or stored.circumstances.kind != "hook-call":
-        return True
-    named = msgspec.json.decode(stored.body, type=_Server).fhirServer
-    return named is None or named.rstrip("/") == server.rstrip("/")

@@ -15,7 +15,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from cds_server.audit import new_id
 from cds_server.db.models_decisions import LegalHoldRow
-from cds_server.privacy import Cipher, Pseudonymiser
+from cds_server.people import People
+from cds_server.privacy import Cipher
 
 
 class HoldUnknown(Exception):
@@ -23,7 +24,11 @@ class HoldUnknown(Exception):
 
 
 class Hold(msgspec.Struct, frozen=True):
-    """A hold in force.  `patient` is the id, `pseudonym` what it was placed on when no id was known."""
+    """A hold in force.
+
+    `patient` is the id, `authority` who gave it (`None`: whoever has that id, of any authority), `pseudonym`
+    what it was placed on when no id was known.
+    """
 
     hold_id: str
     placed: datetime
@@ -31,11 +36,12 @@ class Hold(msgspec.Struct, frozen=True):
     pseudonym: str | None
     reason: str
     by: str
+    authority: str | None = None
 
-    def subjects(self, pseudonymiser: Pseudonymiser) -> tuple[str, ...]:
+    def subjects(self, people: People) -> tuple[str, ...]:
         """Everything the patient is stored under."""
         given = (self.pseudonym,) if self.pseudonym else ()
-        return given + (pseudonymiser.all("patient", self.patient) if self.patient else ())
+        return given + (people.patient(self.patient, self.authority) if self.patient else ())
 
 
 class _Content(msgspec.Struct, frozen=True):
@@ -43,6 +49,7 @@ class _Content(msgspec.Struct, frozen=True):
     by: str
     patient: str | None = None
     pseudonym: str | None = None
+    authority: str | None = None
 
 
 class Holds:
@@ -53,11 +60,18 @@ class Holds:
         self._cipher = cipher
 
     async def place(
-        self, *, patient: str | None, pseudonym: str | None, reason: str, by: str, now: datetime
+        self,
+        *,
+        patient: str | None,
+        pseudonym: str | None,
+        reason: str,
+        by: str,
+        now: datetime,
+        authority: str | None = None,
     ) -> str:
-        """Place a hold on a patient, named by id or by pseudonym; returns the hold's id."""
+        """Place a hold on a patient, named by id (and who gave it) or by pseudonym; returns the hold's id."""
         hold_id = new_id()
-        await self._add(hold_id, "placed", _Content(reason, by, patient, pseudonym), now)
+        await self._add(hold_id, "placed", _Content(reason, by, patient, pseudonym, authority), now)
         return hold_id
 
     async def lift(self, hold_id: str, *, reason: str, by: str, now: datetime) -> Hold:
@@ -93,14 +107,15 @@ class Holds:
                         content.pseudonym,
                         content.reason,
                         content.by,
+                        content.authority,
                     )
                 )
         return found
 
-    async def on(self, subjects: Sequence[str], pseudonymiser: Pseudonymiser) -> list[Hold]:
+    async def on(self, subjects: Sequence[str], people: People) -> list[Hold]:
         """The holds in force on whoever is stored under one of the subjects."""
         wanted = set(subjects)
-        return [hold for hold in await self.in_force() if wanted & set(hold.subjects(pseudonymiser))]
+        return [hold for hold in await self.in_force() if wanted & set(hold.subjects(people))]
 
     async def _add(
         self, hold_id: str, action: Literal["placed", "lifted"], content: _Content, now: datetime

@@ -18,7 +18,7 @@ _PAGE = 200
 
 
 class Person:
-    """One patient's rows; `pseudonyms` are those under all key numbers."""
+    """One patient's rows; `pseudonyms` are those under all key numbers (and all systems that are meant)."""
 
     def __init__(self, engine: AsyncEngine, pseudonyms: Sequence[str]) -> None:
         self._engine = engine

@@ -12,12 +12,13 @@ from typing import Literal
 import msgspec
 import structlog
 
+from cds_server import authorities
 from cds_server.audit import Decision, digest, new_id
-from cds_server.audit.access import caller
+from cds_server.audit.access import caller, of_call
 from cds_server.clock import EARLIEST_YEAR
 from cds_server.decisions.keeper import Sealed
 from cds_server.decisions.stored import Circumstances
-from cds_server.errors import status_of
+from cds_server.errors import ServerNotTheirs, status_of
 from cds_server.http import Call
 from cds_server.state import House, Knowledge
 from fhir_adapters.chart import PatientChart
@@ -36,11 +37,12 @@ Encode = Callable[[Knowledge, PatientChart, Assessment], bytes]
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What a Bundle was answered with."""
+    """What a Bundle was answered with; `server` is the base URL that its Patient is at, where it says so."""
 
     chart: PatientChart
     assessment: Assessment
     body: bytes
+    server: str | None
 
 
 def assess_body(knowledge: Knowledge, bundle: bytes, now: datetime, encode: Encode) -> Result:
@@ -51,13 +53,14 @@ def assess_body(knowledge: Knowledge, bundle: bytes, now: datetime, encode: Enco
     found = read_bundle(bundle)
     chart = knowledge.builder.build(found, at=_moment(found, now), patient_id=None, retrospective=True)
     assessment = knowledge.engine.assess(chart, thorough=True)
-    return Result(chart, assessment, encode(knowledge, chart, assessment))
+    return Result(chart, assessment, encode(knowledge, chart, assessment), _server_of(found))
 
 
 class _Done(msgspec.Struct, frozen=True):
     result: Result
     sealed: Sealed
     patient: str | None
+    authority: str
     output_digest: str
     input_digest: str
 
@@ -95,7 +98,10 @@ async def assess_bundle(
         kept = house.keeper.body(body, now)
         result = assess_body(knowledge, bundle(now), now, encode)
         identity = result.chart.subject.patient_id if kind == "assess" else ""
-        patient = house.pseudonymiser.pseudonym("patient", identity) if identity else None
+        whose = authorities.of_call(call.principal, house.clients, result.server)
+        if not whose.theirs:
+            raise ServerNotTheirs
+        patient = house.pseudonymiser.pseudonym("patient", identity, whose.name) if identity else None
         circumstances = Circumstances(
             kind=kind,
             service=service,
@@ -115,11 +121,13 @@ async def assess_bundle(
             fetched=(),
             answer=result.body,
         )
-        return _Done(result, sealed, patient, digest(result.body), digest(body))
+        authority = whose.name if patient else authorities.UNNAMED
+        return _Done(result, sealed, patient, authority, digest(result.body), digest(body))
 
     try:
         done = await house.apart(len(body), work)
         assessment = done.result.assessment
+        named = house.authority_names.keep(done.authority)
         decision = Decision(
             event_id=event_id,
             recorded=now,
@@ -128,6 +136,7 @@ async def assess_bundle(
             client=who.client,
             user=who.user,
             patient=done.patient,
+            authority=named.digest,
             input_digest=done.input_digest,
             output_digest=done.output_digest,
             severity=assessment.severity,
@@ -144,10 +153,14 @@ async def assess_bundle(
             stored=done.sealed.outcome,
             stored_digest=done.sealed.digest,
         )
-        await house.trail.record_all((decision, *done.sealed.records))
+        await house.trail.record_all((decision, *named.records, *done.sealed.records))
         house.keeper.confirm(done.sealed)
+        house.authority_names.confirm(named)
     except Exception as error:
         status = status_of(error)
+        if isinstance(error, ServerNotTheirs):
+            denied = of_call(house, call, "access-denied", service=service, status=403, reason="fhir-server")
+            await house.refusals.record(denied)
         raise
     finally:
         seconds = time.perf_counter() - began
@@ -163,6 +176,15 @@ async def assess_bundle(
         ms=round(seconds * 1000, 2),
     )
     return done.result.body
+
+
+def _server_of(found: Resources) -> str | None:
+    """Where the Bundle says that its Patient is: the `fullUrl` without ``Patient/id`` (FHIR R4, Bundle)."""
+    if len(found.patients) != 1:
+        return None
+    end = f"/Patient/{found.patients[0].id}"
+    urls = (url.removesuffix(end) for url in found.full_urls if url.endswith(end))
+    return next((url for url in urls if authorities.base_of(url)), None)
 
 
 def _moment(found: Resources, now: datetime) -> datetime:

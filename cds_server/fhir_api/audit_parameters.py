@@ -16,12 +16,14 @@ import msgspec
 from cds_server.audit.activities import ACTIVITIES, Activity, Code
 from cds_server.audit.fhir import CLIENT
 from cds_server.audit.question import EVENT_ID, OUTCOMES, Cursor, CursorInvalid, Question, is_pseudonym
+from cds_server.authorities import base_of
 from cds_server.errors import RequestMalformed
-from cds_server.privacy import Pseudonymiser
+from cds_server.people import People
 
 DEFAULT_COUNT = 50
 LARGEST_COUNT = 1_000
 _MOST_VALUES = 50
+_MOST_PSEUDONYMS = 1_000
 _LONGEST = 512
 _ACTION = "http://hl7.org/fhir/audit-event-action"
 _OUTCOME = "http://terminology.hl7.org/CodeSystem/audit-event-outcome"
@@ -32,7 +34,11 @@ _PERSON = re.compile(r"/(Practitioner|PractitionerRole|Patient|RelatedPerson|Per
 
 SEARCHED = {
     "date": ("date", "When it was recorded; eq, ge, gt, le, lt; two make a range."),
-    "patient": ("reference", "The patient: a pseudonym, or an id, which is turned into one first."),
+    "patient": (
+        "reference",
+        "The patient: a pseudonym, or an id, which is turned into one first; a bare id means every FHIR "
+        "server's patient of that id, an absolute reference that server's.",
+    ),
     "agent": ("reference", "Client, or user (pseudonym or id), that took part."),
     "action": ("token", "C, R, U, D or E."),
     "outcome": ("token", "0 success, 4 minor, 8 serious failure, 12 major failure."),
@@ -63,8 +69,8 @@ class Search(msgspec.Struct, frozen=True):
 class _Reader:
     """Collects what the parameters say."""
 
-    def __init__(self, pseudonymiser: Pseudonymiser) -> None:
-        self._pseudonymiser = pseudonymiser
+    def __init__(self, people: People) -> None:
+        self._people = people
         self.values: dict[str, tuple[str, ...]] = {}
         self.activities: frozenset[str] | None = None
         self.outcomes: frozenset[str] | None = None
@@ -76,6 +82,7 @@ class _Reader:
         self.summary: Literal["count", "false"] = "false"
         self.total = False
         self.canonical: list[tuple[str, str]] = []
+        self.about: dict[str, None] = {}
 
     def read(self, name: str, value: str) -> None:
         """Takes one parameter."""
@@ -113,9 +120,7 @@ class _Reader:
         self.until = moment if self.until is None else min(self.until, moment)
 
     def _patient(self, name: str, value: str) -> None:
-        pseudonyms = [
-            each for item in _items(name, value) for each in self._pseudonyms("patient", _tail(item))
-        ]
+        pseudonyms = [each for item in _items(name, value) for each in self._patients(item)]
         self._any_of("patients", name, pseudonyms, [f"Patient/{each}" for each in pseudonyms])
 
     def _agent(self, name: str, value: str) -> None:
@@ -124,10 +129,10 @@ class _Reader:
             system, _, who = item.rpartition("|")
             # A client's id is no secret and is stored in plain.  Whatever may name a person is not: it must
             # get neither into links nor into the trail.
-            if _names_client(system, who):
+            if _names_client(system, who) or is_pseudonym(who):
                 agents.append(who)
             else:
-                agents += self._pseudonyms("user", who)
+                agents += self._people.user(who, system or None)
         self._any_of("agents", name, agents, agents)
 
     def _entity(self, name: str, value: str) -> None:
@@ -140,8 +145,19 @@ class _Reader:
         else:
             self._any_of("entities", name, items, items)
 
-    def _pseudonyms(self, kind: str, value: str) -> tuple[str, ...]:
-        return (value,) if is_pseudonym(value) else self._pseudonymiser.all(kind, value)
+    def _patients(self, item: str) -> tuple[str, ...]:
+        """Of ``1`` and ``Patient/1`` whoever has that id; of ``https://ehr/fhir/Patient/1`` and
+        ``https://ehr/fhir|1`` the patient of that server."""
+        authority, _, patient = item.rpartition("|")
+        if patient.startswith("Patient/") or "/Patient/" in patient:
+            server, _, patient = patient.rpartition("Patient/")
+            authority = server.rstrip("/") or authority
+        if is_pseudonym(patient):
+            self.about[patient] = None
+            return (patient,)
+        whose = (base_of(authority) or authority) if authority else None
+        self.about.update(dict.fromkeys(self._people.current(patient, whose)))
+        return self._people.patient(patient, whose)
 
     def _identifiers(self, name: str, value: str) -> None:
         items = _items(name, value)
@@ -262,13 +278,13 @@ _CODES: dict[str, Callable[[Activity], tuple[Code, ...]]] = {
 }
 
 
-def read_search(parameters: Iterable[tuple[str, str]], pseudonymiser: Pseudonymiser) -> Search:
+def read_search(parameters: Iterable[tuple[str, str]], people: People) -> Search:
     """The search that parameters ask for; empty values are passed over (FHIR R4, 3.1.1.2).
 
     Raises:
         RequestMalformed: names the parameter.
     """
-    reader = _Reader(pseudonymiser)
+    reader = _Reader(people)
     for name, value in parameters:
         if value:
             reader.read(name, value)
@@ -282,22 +298,20 @@ def read_search(parameters: Iterable[tuple[str, str]], pseudonymiser: Pseudonymi
         entities=reader.values.get("entities"),
         ids=reader.values.get("ids"),
         newest_first=reader.newest_first,
+        about=tuple(reader.about),
     )
     return Search(question, reader.count, reader.after, reader.summary, reader.total, tuple(reader.canonical))
 
 
 def _items(name: str, value: str) -> list[str]:
     items = [item for item in value.split(",") if item]
-    if not items or len(items) > _MOST_VALUES:
+    # A link to the next page holds the pseudonyms of an id under every key and every authority.
+    asked = sum(not is_pseudonym(item.removeprefix("Patient/")) for item in items)
+    if not items or asked > _MOST_VALUES or len(items) > _MOST_PSEUDONYMS:
         raise _wrong(name, f"from 1 to {_MOST_VALUES} values")
     if any(len(item) > _LONGEST or "\x00" in item for item in items):
         raise _wrong(name, f"a value has at most {_LONGEST} characters, and no NUL")
     return items
-
-
-def _tail(reference: str) -> str:
-    """The id of a reference to a patient: ``Patient/1``, ``https://ehr/Patient/1``, ``system|1``, ``1``."""
-    return reference.rpartition("|")[2].rpartition("Patient/")[2]
 
 
 def _names_client(system: str, who: str) -> bool:

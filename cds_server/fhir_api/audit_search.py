@@ -62,7 +62,7 @@ def form(data: bytes) -> list[tuple[str, str]]:
 async def understood(asking: Asking, call: Call, parameters: list[tuple[str, str]]) -> Search:
     """The search; one that is not understood is recorded too.  Raises: RequestMalformed."""
     try:
-        return read_search(parameters, asking.pseudonymiser)
+        return read_search(parameters, await asking.people())
     except RequestMalformed as fault:
         await asking.refused(call, "audit-searched", fault.reason)
         raise

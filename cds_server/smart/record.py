@@ -4,6 +4,7 @@ import structlog
 
 from cds_server.audit import Access, AuditUnavailable, new_id
 from cds_server.audit.events import OWN_APP
+from cds_server.authorities import UNNAMED, of_reference
 from cds_server.http import Call
 from cds_server.smart.service import LaunchRefused
 from cds_server.smart.stores import Session
@@ -24,7 +25,11 @@ class Recorder:
         Raises:
             AuditUnavailable: it cannot be recorded; then nobody comes in.
         """
-        await self._house.trail.record(self._access(call, session, "login"))
+        house = self._house
+        patient = session.tokens.patient
+        named = house.authority_names.keep(self._server(session) if patient is not None else UNNAMED)
+        await house.trail.record_all((self._access(call, session, "login"), *named.records))
+        house.authority_names.confirm(named)
         _log.info("smart.login", ehr=session.ehr, request_id=call.request_id)
 
     async def logout(self, call: Call, session: Session) -> None:
@@ -52,19 +57,26 @@ class Recorder:
         house = self._house
         principal = house.smart.service.principal(session)
         patient = session.tokens.patient
+        user = of_reference(session.person.fhir_user)
+        server = self._server(session)
         return Access(
             event_id=new_id(),
             recorded=house.clock(),
             activity=activity,
             service="smart",
             client=f"{OWN_APP}{session.ehr}",
-            user=house.pseudonymiser.pseudonym("user", session.person.reference),
+            user=house.pseudonymiser.pseudonym("user", user.value, user.authority),
             roles=tuple(sorted(principal.roles)) if principal is not None else (),
             purpose="TREAT",
             network=call.network,
             request=call.request_id or None,
-            patient=house.pseudonymiser.pseudonym("patient", patient) if patient is not None else None,
+            patient=None if patient is None else house.pseudonymiser.pseudonym("patient", patient, server),
         )
+
+    def _server(self, session: Session) -> str:
+        """The FHIR server of a session's patient; that of its user, when the site has dropped that EHR."""
+        ehr = self._house.smart.service.ehrs.by_name(session.ehr)
+        return ehr.base.url if ehr is not None else of_reference(session.person.fhir_user).authority
 
     async def _if_possible(self, access: Access) -> None:
         try:

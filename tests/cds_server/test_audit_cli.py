@@ -48,7 +48,7 @@ def site(database_url: str, tmp_path: Path) -> Site:
     async def fill() -> None:
         async with trail(database_url, tmp_path / "spool", signer=Signer.open(tmp_path / "keys")) as audit:
             for number in range(5):
-                patient = made.pseudonymiser.pseudonym("patient", f"patient-{number}")
+                patient = made.pseudonymiser.pseudonym("patient", f"patient-{number}", "")
                 await audit.record(decision(new_id(), recorded=utc_now(), patient=patient))
 
     asyncio.run(fill())
@@ -59,7 +59,7 @@ def test_the_trail_is_listed_shown_exported_verified_and_each_use_is_in_it(site:
     listed = site.run("audit", "list", "patient=patient-3", "--count", "5")
     assert listed.exit_code == 0, listed.stderr
     assert "patient-3" not in listed.stdout
-    pseudonym = site.pseudonymiser.pseudonym("patient", "patient-3")
+    pseudonym = site.pseudonymiser.pseudonym("patient", "patient-3", "")
     assert pseudonym in listed.stdout
     found = site.newest("audit-searched")
     assert pseudonym in found["query"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
 from server_helpers import Running, outcome
-from test_audit_search import FORM, Start, asked, newest, record_all
+from test_audit_search import EHR, FORM, Start, asked, newest, record_all
 
 from cds_server.audit import Access, new_id
 from cds_server.clock import utc_now
@@ -86,7 +86,8 @@ def test_every_text_is_there_in_both_languages() -> None:
 
 
 def test_the_form_filters_and_gives_back_pseudonyms(asked: Running) -> None:
-    pseudonym = asked.house.pseudonymiser.pseudonym("patient", "patient-3")
+    name = asked.house.pseudonymiser.pseudonym
+    pseudonyms = [name("patient", "patient-3", whose) for whose in ("", EHR)]
     answer = asked.client.post(
         "/audit", content="patient=patient-3&from=2026-03-01&to=2026-03-01&activity=hook-call", headers=FORM
     )
@@ -94,7 +95,7 @@ def test_the_form_filters_and_gives_back_pseudonyms(asked: Running) -> None:
     assert answer.text.count("/audit/event/") == 4
     assert "patient-3" not in answer.text
     shown = [field for field in Parsed(answer.text).all("input") if field["name"] == "patient"]
-    assert shown[0]["value"] == f"Patient/{pseudonym}"
+    assert shown[0]["value"] == ",".join(f"Patient/{pseudonym}" for pseudonym in pseudonyms)
 
 
 @pytest.mark.parametrize("path", ["/audit", "/audit/export"])

@@ -20,6 +20,7 @@ from cds_server.audit.fhir import audit_event
 from cds_server.audit.question import Cursor
 
 Start = Callable[..., Running]
+EHR = "https://ehr.example/fhir"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 
 
@@ -28,12 +29,13 @@ def asked(start_server: Start) -> Running:
     """A server with twenty decisions a minute apart, of five patients, and a few other events."""
     running = start_server()
     name = running.house.pseudonymiser.pseudonym
+    named = running.house.authority_names.keep(EHR)
     records: list[Any] = [
         decision(
             new_id(),
             recorded=NOON + timedelta(minutes=number),
-            patient=name("patient", f"patient-{number % 5}"),
-            user=name("user", f"Practitioner/{number % 2}"),
+            patient=name("patient", f"patient-{number % 5}", EHR),
+            user=name("user", f"Practitioner/{number % 2}", EHR),
             client="https://ehr.example/client",
             hook_instance=f"hook-{number:02d}-instance",
             status=412 if number == 7 else 200,
@@ -56,7 +58,7 @@ def asked(start_server: Start) -> Running:
             recorded=NOON + timedelta(minutes=22),
             activity="login",
             service="auth",
-            user=name("user", "Practitioner/0"),
+            user=name("user", "Practitioner/0", EHR),
             roles=("auditor",),
             network="10.0.0.7",
         ),
@@ -74,9 +76,10 @@ def asked(start_server: Start) -> Running:
             recorded=NOON + timedelta(minutes=24),
             activity="patient-erased",
             service="privacy",
-            patient=name("patient", "patient-3"),
+            patient=name("patient", "patient-3", EHR),
             entities=(Entity("AuditEvent/some-other"),),
         ),
+        *named.records,
     ]
     record_all(running, records)
     return running
@@ -155,8 +158,15 @@ def test_coarse_dates_mean_the_whole_of_them(asked: Running, date: str) -> None:
 
 
 def test_a_patient_is_found_by_id_reference_and_pseudonym_and_none_gets_into_a_link(asked: Running) -> None:
-    pseudonym = asked.house.pseudonymiser.pseudonym("patient", "patient-3")
-    for value in ("patient-3", "Patient/patient-3", "https://ehr.example/fhir/Patient/patient-3", pseudonym):
+    pseudonym = asked.house.pseudonymiser.pseudonym("patient", "patient-3", EHR)
+    for value in (
+        "patient-3",
+        "Patient/patient-3",
+        f"{EHR}/Patient/patient-3",
+        "HTTPS://EHR.example:443/fhir/Patient/patient-3",
+        f"{EHR}|patient-3",
+        pseudonym,
+    ):
         found = bundle(asked, f"patient={value}&date={DAY}&_count=3")
         assert minutes(found) == [24, 18, 13]
         assert "patient-3" not in json.dumps(found)
@@ -224,6 +234,11 @@ def test_a_page_that_ends_exactly_has_no_next(asked: Running) -> None:
         ("agent=Practitioner/1", 10),
         ("agent=Practitioner/0", 11),
         ("agent=Practitioner/0,Practitioner/1", 21),
+        ("agent=https://ehr.example/fhir/Practitioner/1", 10),
+        ("agent=https://ehr.example/fhir%7CPractitioner/1", 10),
+        ("agent=https://other.example/fhir/Practitioner/1", 0),
+        ("patient=https://other.example/fhir/Patient/patient-3", 0),
+        ("patient=https://other.example/fhir%7Cpatient-3", 0),
         ("agent=Practitioner/0&agent=Practitioner/1", 0),
         ("patient=patient-3&outcome=0", 5),
         ("patient=patient-3&patient=patient-2", 0),
@@ -312,7 +327,8 @@ def newest(running: Running) -> dict[str, Any]:
 
 
 def test_every_use_of_the_trail_is_itself_in_it(asked: Running) -> None:
-    pseudonym = asked.house.pseudonymiser.pseudonym("patient", "patient-3")
+    name = asked.house.pseudonymiser.pseudonym
+    pseudonym, unnamed = name("patient", "patient-3", EHR), name("patient", "patient-3", "")
     asked.client.get("/fhir/AuditEvent?patient=patient-3", headers={"X-Request-Id": "request-0001"})
     found = newest(asked)
     assert (found["activity"], found["patient"], found["request"]) == (
@@ -320,7 +336,7 @@ def test_every_use_of_the_trail_is_itself_in_it(asked: Running) -> None:
         pseudonym,
         "request-0001",
     )
-    assert parse_qs(found["query"])["patient"] == [f"Patient/{pseudonym}"]
+    assert parse_qs(found["query"])["patient"] == [f"Patient/{unnamed},Patient/{pseudonym}"]
     [event] = resources(bundle(asked, f"patient=patient-3&date={DAY}&_count=1"))
     asked.client.get(f"/fhir/AuditEvent/{event['id']}")
     found = newest(asked)

@@ -209,3 +209,20 @@ def test_what_runs_in_this_process_needs_no_token(run: Any, tmp_path: Path) -> N
     )
     assert done.returncode == 0, done.stderr
     assert "diagnostic-assessment" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "servers", [["ehr.example/fhir"], ["https://u@ehr.example"], ["https://e/f", "https://E/f/"]]
+)
+def test_fhir_servers_are_base_urls_each_once(tmp_path: Path, servers: list[str]) -> None:
+    [fault] = faults(clients_file(tmp_path, GOOD | {"fhir_servers": servers}))
+    assert fault.startswith("client ehr: fhir_servers: ")
+    assert "https://ehr.example/fhir" in fault or "once" in fault
+    assert "u@" not in fault
+
+
+def test_fhir_servers_are_kept_in_one_form(tmp_path: Path) -> None:
+    listed = GOOD | {"fhir_servers": ["HTTPS://EHR.example:443/fhir/"]}
+    found = load_clients(clients_file(tmp_path, listed))
+    assert found.servers_of(GOOD["issuer"], None) == ("https://ehr.example/fhir",)
+    assert found.servers_of("https://nobody.example", None) == ()

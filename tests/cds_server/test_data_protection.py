@@ -20,6 +20,7 @@ from cds_server import desk_privacy, desk_retention
 from cds_server.cli_desk import NotDone
 from cds_server.db.engine import create_engine
 from cds_server.db.urls import is_sqlite
+from cds_server.desk_patient import Whom
 from cds_server.privacy import Pseudonymiser
 from cds_server.settings import Settings
 from cds_server.site_keys import site_keys
@@ -63,7 +64,7 @@ async def activities(url: str) -> list[tuple[str, str, int]]:
 
 async def erased(settings: Settings, name: str, capsys: Capture) -> str:
     """What the erasure of an example's patient says."""
-    await desk_privacy.erase(settings, patient_of(name), confirmed=True)
+    await desk_privacy.erase(settings, Whom(patient_of(name)), confirmed=True)
     return capsys.readouterr().out
 
 
@@ -143,7 +144,7 @@ async def test_nothing_is_erased_without_a_yes(site: Running, monkeypatch: pytes
     call(site, "sepsis")
     monkeypatch.setattr("sys.stdin", io.StringIO("n\n"))
     with pytest.raises(NotDone, match="Nothing was destroyed"):
-        await desk_privacy.erase(site.house.settings, patient_of("sepsis"), confirmed=False)
+        await desk_privacy.erase(site.house.settings, Whom(patient_of("sepsis")), confirmed=False)
     assert await counts(site.database_url) == (1, 1)
     assert await rows(site.database_url, "SELECT count(*) FROM destructions") == [(0,)]
 
@@ -214,6 +215,7 @@ async def test_a_legal_hold_stops_erasure_and_retention_until_it_is_lifted(
     identity = await desk_retention.place(
         settings,
         patient="p",
+        server=None,
         pseudonym=None,
         reason="claim of Pat Example",
         by="Counsel Quince",
@@ -226,7 +228,7 @@ async def test_a_legal_hold_stops_erasure_and_retention_until_it_is_lifted(
         content = str(await rows(database_url, f"SELECT * FROM {table}"))
         assert "Quince" not in content and "Pat Example" not in content
     with pytest.raises(NotDone, match="legal hold"):
-        await desk_privacy.erase(settings, "p", confirmed=True)
+        await desk_privacy.erase(settings, Whom("p"), confirmed=True)
     # A rotation of the pseudonym key does not loosen the hold.
     rotate(settings, "pseudonym")
     assert "Destroyed: 1 decisions, 2 data keys." in await purged(settings, capsys)
@@ -282,7 +284,7 @@ async def test_an_export_holds_everything_of_one_patient_and_nothing_of_another(
     comment_on(site, answer)
     comment_on(site, call(site, "dka"), "about somebody else")
     out = tmp_path / "export.zip"
-    await desk_privacy.export(settings, patient_of("sepsis"), None, out)
+    await desk_privacy.export(settings, Whom(patient_of("sepsis")), out)
     assert out.stat().st_mode & 0o777 == 0o600
     with zipfile.ZipFile(out) as archive:
         names = archive.namelist()
@@ -293,7 +295,7 @@ async def test_an_export_holds_everything_of_one_patient_and_nothing_of_another(
     assert json.loads(content[told]) == answer
     events = [json.loads(line) for line in content["events.ndjson"].splitlines()]
     assert {event["patient"] for event in events} == {
-        Pseudonymiser(site_keys(settings).pseudonym).pseudonym("patient", patient_of("sepsis"))
+        Pseudonymiser(site_keys(settings).pseudonym).pseudonym("patient", patient_of("sepsis"), "")
     }
     assert [event.get("action") or event["activity"] for event in events] == ["hook-call", "patient-exported"]
     assert [json.loads(line)["comment"] for line in content["feedback.ndjson"].splitlines()] == [COMMENT]
@@ -302,29 +304,17 @@ async def test_an_export_holds_everything_of_one_patient_and_nothing_of_another(
     readme = content["README.txt"].decode()
     assert "GDPR" in readme and "RGPD" in readme and "7 years" in readme
     with pytest.raises(FileExistsError):
-        await desk_privacy.export(settings, patient_of("sepsis"), None, out)
+        await desk_privacy.export(settings, Whom(patient_of("sepsis")), out)
     # After the erasure an export still names the events and says why the rest is not there.
     await erased(settings, "sepsis", capsys)
     out.unlink()
-    await desk_privacy.export(settings, patient_of("sepsis"), None, out)
+    await desk_privacy.export(settings, Whom(patient_of("sepsis")), out)
     with zipfile.ZipFile(out) as archive:
         [missing] = [json.loads(line) for line in archive.read("not-kept.ndjson").splitlines()]
         [comment] = [json.loads(line) for line in archive.read("feedback.ndjson").splitlines()]
         assert missing["reason"] == "erased" and comment["comment"] is None
         assert not any(name.startswith("decisions/") for name in archive.namelist())
         assert len(archive.read("erasures.ndjson").splitlines()) >= 1
-
-
-async def test_an_export_can_be_of_one_fhir_server_only(site: Running, tmp_path: Path) -> None:
-    ours, theirs = "http://127.0.0.1:9/fhir", "http://127.0.0.1:9/other"
-    for server in (ours, theirs):
-        sent = site.post(ASSESSMENT, example("sepsis") | {"fhirServer": server})
-        assert sent.status_code == 200
-    out = tmp_path / "export.zip"
-    await desk_privacy.export(site.house.settings, patient_of("sepsis"), ours + "/", out)
-    with zipfile.ZipFile(out) as archive:
-        [request] = [name for name in archive.namelist() if name.endswith("request.json")]
-        assert json.loads(archive.read(request))["fhirServer"] == ours
 
 
 async def test_a_rotated_master_key_wraps_all_keys_anew_and_the_old_one_can_go(

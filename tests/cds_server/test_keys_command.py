@@ -61,11 +61,11 @@ def test_keys_are_made_once_rotated_and_listed(run: Any, tmp_path: Path) -> None
     assert "nothing was made" in run("new")
     assert {path.name: path.read_bytes() for path in directory.iterdir()} == before
     secret = Cipher(opened(directory).cipher).encrypt("text", "here")
-    old = Pseudonymiser(opened(directory).pseudonym).pseudonym("patient", "1")
+    old = Pseudonymiser(opened(directory).pseudonym).pseudonym("patient", "1", "")
     assert "made key 2" in run("rotate", "cipher") and "Restart" in run("rotate", "pseudonym")
     assert Cipher(opened(directory).cipher).decrypt(secret, "here") == "text"
     assert Cipher(opened(directory).cipher).encrypt("text", "here").startswith("c2.")
-    new = Pseudonymiser(opened(directory).pseudonym).pseudonym("patient", "1")
+    new = Pseudonymiser(opened(directory).pseudonym).pseudonym("patient", "1", "")
     assert (old[:3], new[:3]) == ("p1-", "p2-")
     shown = run("list")
     assert shown.count("reads only") == 2

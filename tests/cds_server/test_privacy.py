@@ -6,7 +6,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cds_server.privacy import (
@@ -24,9 +24,9 @@ ONE, TWO = bytes(range(32)), bytes(range(32, 64))
 def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
     first = SiteKeys.open(tmp_path / "keys")
     second = SiteKeys.open(tmp_path / "keys")
-    assert Pseudonymiser(first.pseudonym).pseudonym("patient", "1") == Pseudonymiser(
+    assert Pseudonymiser(first.pseudonym).pseudonym("patient", "1", "") == Pseudonymiser(
         second.pseudonym
-    ).pseudonym("patient", "1")
+    ).pseudonym("patient", "1", "")
     files = sorted((tmp_path / "keys").iterdir())
     assert [f.name for f in files] == ["cipher-1.key", "master-1.key", "pseudonym-1.key"]
     assert {f.stat().st_mode & 0o777 for f in files} == {0o600}
@@ -35,7 +35,7 @@ def test_keys_are_made_once_and_for_the_owner_only(tmp_path: Path) -> None:
 
 def _open_keys(directory: Path, queue: "multiprocessing.Queue[str]", barrier: object) -> None:
     barrier.wait()  # type: ignore[attr-defined]
-    queue.put(Pseudonymiser(SiteKeys.open(directory).pseudonym).pseudonym("patient", "1"))
+    queue.put(Pseudonymiser(SiteKeys.open(directory).pseudonym).pseudonym("patient", "1", ""))
 
 
 def test_workers_that_start_together_agree_on_the_keys(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_keys_can_be_given_as_text_or_file(tmp_path: Path) -> None:
     by_text = SiteKeys.open(tmp_path / "keys", pseudonym=text, cipher=one, master=one)
     by_file = SiteKeys.open(tmp_path / "keys", pseudonym=f"@{tmp_path / 'given'}", cipher=text, master=text)
     assert not (tmp_path / "keys").exists()
-    pseudonyms = {Pseudonymiser(k.pseudonym).pseudonym("user", "x") for k in (by_text, by_file)}
+    pseudonyms = {Pseudonymiser(k.pseudonym).pseudonym("user", "x", "") for k in (by_text, by_file)}
     assert len(pseudonyms) == 1
     assert pseudonyms.pop().startswith("p2-")
 
@@ -86,13 +86,18 @@ def test_a_pseudonym_is_the_published_construction() -> None:
 
     mac = hmac.new(ONE, b"7:patient4711", "sha256").digest()[:16]
     expected = "p1-" + base64.b32encode(mac).decode().rstrip("=").lower()
-    assert Pseudonymiser(KeyRing({1: ONE})).pseudonym("patient", "4711") == expected
+    assert Pseudonymiser(KeyRing({1: ONE})).pseudonym("patient", "4711", "") == expected
     assert len(expected) == 29
 
 
-@given(st.tuples(st.text(), st.text()), st.tuples(st.text(), st.text()))
-def test_pseudonyms_are_equal_only_for_the_same_kind_and_value(
-    a: tuple[str, str], b: tuple[str, str]
+_TEXT = st.text(alphabet="@:0123ab", max_size=6) | st.text()
+
+
+@given(st.tuples(_TEXT, _TEXT, _TEXT), st.tuples(_TEXT, _TEXT, _TEXT))
+@example(("patient", "@1:x7:patient1", ""), ("patient", "1", "x"))
+@example(("patient", "2:x1", ""), ("patient", "1", "x"))
+def test_pseudonyms_are_equal_only_for_the_same_kind_value_and_authority(
+    a: tuple[str, str, str], b: tuple[str, str, str]
 ) -> None:
     pseudonymiser = Pseudonymiser(KeyRing({1: ONE}))
     assert (pseudonymiser.pseudonym(*a) == pseudonymiser.pseudonym(*b)) == (a == b)
@@ -100,7 +105,7 @@ def test_pseudonyms_are_equal_only_for_the_same_kind_and_value(
 
 def test_another_site_gives_other_pseudonyms() -> None:
     mine, theirs = Pseudonymiser(KeyRing({1: ONE})), Pseudonymiser(KeyRing({1: TWO}))
-    assert mine.pseudonym("patient", "1") != theirs.pseudonym("patient", "1")
+    assert mine.pseudonym("patient", "1", "") != theirs.pseudonym("patient", "1", "")
 
 
 @given(st.text(), st.text())
