@@ -50,7 +50,7 @@ from cds_server.deployment.loading import at_start
 from cds_server.deployment.source import BundleSource
 from cds_server.deployment.watch import Watch
 from cds_server.feedback.store import FeedbackStore
-from cds_server.fhir_api import audit_search
+from cds_server.fhir_api import audit_search, past_routes
 from cds_server.fhir_api import endpoints as fhir_api
 from cds_server.middleware import LARGE_BODY, BodyLimit, Budget, Cors, RequestBoundary
 from cds_server.monitoring import endpoints as monitoring
@@ -118,7 +118,8 @@ def create_app(
     keys = site_keys(settings)
     house = _house(settings, knowledge, clock, keys)
     archive = BundleArchive(settings.archive_dir, source)
-    cases = EnrolledCases(EnrolmentStore(settings.var_dir, Cipher(keys.cipher)))
+    record = EnrolmentStore(settings.var_dir, Cipher(keys.cipher))
+    cases = EnrolledCases(record)
     watch = Watch(house, source, seen, cases, archive)
     clients_watch = ClientsWatch(house)
 
@@ -145,7 +146,8 @@ def create_app(
         summary="FHIR-native clinical decision support over CDS Hooks",
         description=(
             "CDS Hooks clients start at `/cds-services`; FHIR clients at `/fhir/metadata`; for forms there "
-            "is `/api/v1/predict` below. Every refusal is a FHIR OperationOutcome."
+            "is `/api/v1/predict` below. What was decided is read by auditors and clinicians at "
+            "`/fhir/AuditEvent` and `/fhir/RiskAssessment/{id}`. Every refusal is a FHIR OperationOutcome."
         ),
         lifespan=lifespan,
         redirect_slashes=False,
@@ -157,6 +159,7 @@ def create_app(
     app.router.routes[:0] = [
         *fhir_api.routes(house),
         *audit_search.routes(house),
+        *past_routes.routes(house, lambda: DataKeys(keys.master, now=clock), archive, record),
         *console.routes(house),
         *monitoring.routes(house),
         *smart.routes(house),

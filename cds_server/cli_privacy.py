@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cds_server.cli_desk import fail, run
+from cds_server.cli_settings import read_settings
 
 if TYPE_CHECKING:
     from cds_server.desk_patient import Whom
@@ -55,9 +56,10 @@ def export(
     if path.exists():
         fail(f"{path} exists already: name another file with --out.")
 
-    from cds_server import desk_privacy  # noqa: PLC0415 - only this command pays for it
+    from cds_server import desk_privacy, desk_rare  # noqa: PLC0415 - only this command pays for it
 
     run(lambda settings: desk_privacy.export(settings, _whom(patient, server, every=every), path))
+    desk_rare.remind(read_settings())
 
 
 @privacy_commands.command()
@@ -73,9 +75,10 @@ def erase(
     Refused while a legal hold is in force.
     """
 
-    from cds_server import desk_privacy  # noqa: PLC0415 - only this command pays for it
+    from cds_server import desk_privacy, desk_rare  # noqa: PLC0415 - only this command pays for it
 
     run(lambda settings: desk_privacy.erase(settings, _whom(patient, server, every=every), confirmed=yes))
+    desk_rare.remind(read_settings())
 
 
 @privacy_commands.command()

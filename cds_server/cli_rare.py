@@ -1,10 +1,11 @@
-"""``cds-server rare ...``: enrol confirmed cases of rare diseases, take them back, list them."""
+"""``cds-server rare ...``: enrol confirmed cases of rare diseases, take them back, erase them, list them."""
 
 from datetime import UTC, datetime
 from typing import Annotated, NoReturn
 
 import typer
 
+from cds_server.cli_desk import run
 from cds_server.cli_settings import read_settings
 from cds_server.privacy import Cipher, KeyMaterialInvalid
 from cds_server.rare.record import EnrolmentInvalid
@@ -60,11 +61,26 @@ def undo(enrolment: Annotated[str, typer.Argument(help="As `enroll` and `list` p
     typer.echo(f"{enrolment}: undone")
 
 
+@rare_commands.command()
+def erase(
+    enrolment: Annotated[str, typer.Argument(help="As `enroll` and `list` print it.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Erase a case for good (GDPR Art. 17), whether it counts or was undone.  Recorded in the audit trail.
+
+    Answers given while it counted cannot be replayed any more.
+    """
+    from cds_server import desk_rare  # noqa: PLC0415 - only this command pays for it
+
+    run(lambda settings: desk_rare.erase(settings, enrolment, confirmed=yes))
+
+
 @rare_commands.command("list")
 def list_() -> None:
-    """List all enrolments, undone ones too."""
+    """List all enrolments, undone and erased ones too."""
     try:
-        found = _store().all()
+        store = _store()
+        found, history = store.all(), store.states()
     except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
         _fail(f"The record cannot be shown: {fault}")
     for each in found:
@@ -74,7 +90,10 @@ def list_() -> None:
             f"{each.id}  {each.at}  {state}  {each.case.disease}  "
             f"{len(phenotype.observed)} findings present, {len(phenotype.excluded)} denied"
         )
-    if not found:
+    erased = [entry for entry, _ in history if entry.action == "erase"]
+    for entry in erased:
+        typer.echo(f"{entry.id}  {entry.at}  erased")
+    if not found and not erased:
         typer.echo("No case is enrolled.")
 
 
@@ -82,15 +101,15 @@ def list_() -> None:
 def states() -> None:
     """List every change with the id that answers given after it carry, to find what an answer knew.
 
-    The audit's knowledge id ends in this id.  To replay an answer, keep the lines of the record up to that
-    one (in another CDS_VAR_DIR, with the same keys) and assess the same request there.
+    The audit's knowledge id ends in this id; `cds-server replay` computes with just these cases.
     """
     try:
         found = _store().states()
     except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
         _fail(f"The record cannot be shown: {fault}")
     for line, (entry, identity) in enumerate(found, start=1):
-        typer.echo(f"{line}  {entry.at}  {entry.action}  {entry.id}  {identity or 'no case counts'}")
+        told = "with a case that was erased since" if identity is None else identity or "no case counts"
+        typer.echo(f"{line}  {entry.at}  {entry.action}  {entry.id}  {told}")
     if not found:
         typer.echo("No case is enrolled.")
 

@@ -8,25 +8,12 @@ from rich.console import Console
 from rich.table import Table
 
 from cds_server.cli_desk import run
+from cds_server.decisions.reasons import REASONS
 
 if TYPE_CHECKING:
     from cds_server.decisions.replay import Replay
 
 _console = Console()
-_REASONS = {
-    "not-found": "no decision of that id is in this database",
-    "refused-call": "the call was refused: there is nothing to compute",
-    "off": "its inputs were not kept (CDS_STORE_DECISIONS was off, or the event is older than that setting)",
-    "consent": "its inputs were not kept: the patient's denial came with them",
-    "erased": "the patient's data was erased",
-    "expired": "the retention time is over and its inputs were destroyed",
-    "lost": "the event says its inputs were kept, nothing is there, and nothing ordered their destruction",
-    "altered": "what is there is not what was kept",
-    "unreadable": "kept in a form that this version does not read: use the version of that day",
-    "bundle-missing": "the model bundle of that day is not in CDS_BUNDLE_ARCHIVE",
-    "bundle-refused": "this software cannot use the model bundle of that day",
-    "fails": "this software refuses, or fails at, what was answered then",
-}
 
 
 def replay(
@@ -36,14 +23,18 @@ def replay(
     ] = 0,
     current: Annotated[
         bool,
-        typer.Option("--current", help="Compute with the model in use now: what would be answered today."),
+        typer.Option(
+            "--current",
+            help="Compute with model and enrolled cases in use now: what would be answered today.",
+        ),
     ] = False,
     raw: Annotated[bool, typer.Option("--json", help="One JSON object per decision.")] = False,
     show: Annotated[
         bool, typer.Option("--show", help="Print the values that differ. They are of the patient's record.")
     ] = False,
 ) -> None:
-    """Recompute past decisions from their kept inputs with the model of that day, and compare.
+    """Recompute past decisions from their kept inputs with the model and the enrolled cases of that day, and
+    compare.
 
     Ends with 0 when every one is identical, else with 1.  Each replay is recorded in the audit trail.
     """
@@ -73,7 +64,7 @@ def _table(found: "list[Replay]") -> None:
     for heading in ("made", "service", "result", "what is not as it was"):
         table.add_column(heading, overflow="fold")
     for one in found:
-        lines = [_REASONS[one.reason] + (f" ({one.detail})" if one.detail else "")] if one.reason else []
+        lines = [REASONS[one.reason] + (f" ({one.detail})" if one.detail else "")] if one.reason else []
         lines += [f"{name}: {then} then, {now} now" for name, (then, now) in one.changed.items()]
         for place in one.differences:
             values = f": {place.before} → {place.after}" if place.before or place.after else ""

@@ -8,11 +8,15 @@ from rich.progress import track
 from cds_server.decisions.archive import BundleArchive
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.opening import Opener
+from cds_server.decisions.past import PastKnowledge
 from cds_server.decisions.replay import Replay, Replayer
 from cds_server.decisions.shelf import Shelf
 from cds_server.deployment.loading import with_bundle_of
 from cds_server.deployment.source import BundleSource
 from cds_server.operator import at_desk
+from cds_server.privacy import Cipher
+from cds_server.rare.in_use import EnrolledCases
+from cds_server.rare.store import EnrolmentStore
 from cds_server.settings import Settings
 from cds_server.state import Knowledge
 
@@ -29,8 +33,9 @@ async def replay(
         archive = BundleArchive(settings.archive_dir, source)
         opener = Opener(shelf, DataKeys(desk.keys.master, now=desk.now))
         base = await asyncio.to_thread(Knowledge.load)
-        always = await asyncio.to_thread(with_bundle_of, source, base) if current else None
-        replayer = Replayer(shelf, opener, archive, base, always=always)
+        cases = EnrolmentStore(settings.var_dir, Cipher(desk.keys.cipher))
+        always = await asyncio.to_thread(_in_use, source, cases, base) if current else None
+        replayer = Replayer(shelf, opener, PastKnowledge(archive, cases, base), always=always)
         found = []
         for one in track(ids, "Replaying", console=Console(stderr=True), disable=quiet or len(ids) == 1):
             result = await replayer.replay(one)
@@ -46,3 +51,9 @@ async def replay(
             )
             found.append(result)
         return found
+
+
+def _in_use(source: BundleSource, cases: EnrolmentStore, base: Knowledge) -> Knowledge:
+    """What a server that starts now answers with: its bundle, and the cases that count."""
+    knowledge, _ = EnrolledCases(cases).applied(with_bundle_of(source, base))
+    return knowledge

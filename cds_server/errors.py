@@ -72,6 +72,14 @@ class PatientUnclear(Refused):
     """The Bundle does not say which one patient to assess."""
 
 
+class Gone(Refused):
+    """It was here and was destroyed on purpose."""
+
+
+class NotProven(Refused):
+    """It is here, and it cannot be proven to be what it was (RFC 9110, 15.5.10: a conflict of states)."""
+
+
 class Spent(Refused):
     """The privacy budget of the data asked about does not allow another answer."""
 
@@ -143,6 +151,8 @@ _STATUS: Mapping[type[Refused], tuple[int, str]] = {
     PrefetchIncomplete: (412, "required"),
     PatientMismatch: (422, "business-rule"),
     PatientUnclear: (422, "business-rule"),
+    Gone: (410, "deleted"),
+    NotProven: (409, "conflict"),
     Spent: (403, "suppressed"),
     Unsupported: (501, "not-supported"),
     Unavailable: (503, "transient"),

@@ -210,16 +210,21 @@ def _profile(activity: Activity, seen: _Seen) -> str | None:
 # -- entities
 
 
+def patient_reference(pseudonym: str) -> dict[str, Any]:
+    """A patient as a FHIR Reference; nobody's id, only the pseudonym."""
+    return {
+        "reference": f"Patient/{pseudonym}",
+        "type": "Patient",
+        "identifier": {"system": PSEUDONYM, "value": pseudonym},
+    }
+
+
 def _entities(seen: _Seen) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     if seen.patient:
         found.append(
             {
-                "what": {
-                    "reference": f"Patient/{seen.patient}",
-                    "type": "Patient",
-                    "identifier": {"system": PSEUDONYM, "value": seen.patient},
-                },
+                "what": patient_reference(seen.patient),
                 "type": _coding(Code(_ENTITY_TYPE, "1", "Person")),
                 "role": _coding(Code(_OBJECT_ROLE, "1", "Patient")),
             }

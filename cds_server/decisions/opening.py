@@ -1,28 +1,12 @@
 """Opening what was kept of a decision, proven to be what was kept; or saying why it is not to be had."""
 
-from typing import Literal
-
 from cds_server.audit import DataKey, Decision, SealedDecision, digest
 from cds_server.decisions.keeper import context_of
 from cds_server.decisions.keys import DataKeys
+from cds_server.decisions.reasons import Reason
 from cds_server.decisions.shelf import Shelf
 from cds_server.decisions.stored import Stored, StoredInvalid, unpack
 from cds_server.privacy import DecryptionFailed
-
-Reason = Literal[
-    "not-found",  # no decision of that id
-    "refused-call",  # the call was refused: there is nothing to compute
-    "off",  # the site does not keep inputs
-    "consent",  # the patient's denial was respected
-    "erased",  # the patient's data was erased
-    "expired",  # the retention time is over
-    "lost",  # the event says kept, nothing is there, and nothing ordered it
-    "altered",  # what is there is not what was kept
-    "unreadable",  # kept by a version whose form this one does not read
-    "bundle-missing",  # the model bundle of that day is not in the archive
-    "bundle-refused",  # it is, and this software cannot use it
-    "fails",  # this software refuses the call, or fails at it
-]
 
 
 class NoReplay(Exception):
@@ -43,6 +27,10 @@ class Opener:
 
     async def stored(self, event: Decision) -> Stored:
         """What was kept of a decision, proven to be what was kept.  Raises `NoReplay`."""
+        return self.opened(event, *await self.found(event))
+
+    async def found(self, event: Decision) -> tuple[SealedDecision, DataKey]:
+        """What is kept of a decision, still sealed, with its data key.  Raises `NoReplay`."""
         sealed = await self._shelf.sealed(event.event_id)
         if sealed is None:
             raise NoReplay(*await self._why_absent(event))
@@ -51,6 +39,10 @@ class Opener:
         key = (await self._shelf.keys([sealed.key_id])).get(sealed.key_id)
         if key is None:
             raise NoReplay(*await self._why_absent(event, sealed))
+        return sealed, key
+
+    def opened(self, event: Decision, sealed: SealedDecision, key: DataKey) -> Stored:
+        """What was found, opened and proven; a large one takes a while.  Raises `NoReplay`."""
         stored = self._opened(sealed, key)
         whole = stored.circumstances.whole
         if digest(stored.answer) != event.output_digest:

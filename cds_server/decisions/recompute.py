@@ -5,6 +5,8 @@ Pure but for what it is passed: it reads no clock, asks no FHIR server and store
 
 from typing import assert_never
 
+import msgspec
+
 from cds_server.api.bundle import bundle_of
 from cds_server.api.endpoints import simple_in, validated
 from cds_server.cds_hooks.answering import Manner, answer_call, read_call
@@ -13,13 +15,23 @@ from cds_server.decisions.stored import Stored
 from cds_server.fhir_api.assessing import assess_body
 from cds_server.fhir_api.endpoints import parameters_in
 from cds_server.state import Knowledge
+from fhir_adapters.chart import PatientChart
 from fhir_adapters.origin import ServerBase, ServerNotAllowed
 from fhir_adapters.reading import FhirLimits, RecordedFhir
 from hooks.services import BY_ID
+from models.assessment import Assessment
 
 
-async def recompute(stored: Stored, event_id: str, knowledge: Knowledge) -> bytes:
-    """The answer's bytes as `knowledge` gives them now.
+class Recomputed(msgspec.Struct, frozen=True):
+    """What came out again: the answer's bytes, and what they were made from."""
+
+    chart: PatientChart
+    assessment: Assessment
+    body: bytes
+
+
+async def recompute(stored: Stored, event_id: str, knowledge: Knowledge) -> Recomputed:
+    """The answer as `knowledge` gives it now.
 
     Raises what the call would raise.
     """
@@ -32,7 +44,7 @@ async def recompute(stored: Stored, event_id: str, knowledge: Knowledge) -> byte
     assert_never(kind)
 
 
-async def _hook_call(stored: Stored, event_id: str, knowledge: Knowledge) -> bytes:
+async def _hook_call(stored: Stored, event_id: str, knowledge: Knowledge) -> Recomputed:
     then = stored.circumstances
     service = BY_ID[then.service]
 
@@ -45,13 +57,15 @@ async def _hook_call(stored: Stored, event_id: str, knowledge: Knowledge) -> byt
     read = read_call(service, stored.body, then.now)
     record = await complete(Reach(admit, lambda: reader), service, read.request, read.request.found)
     manner = Manner(then.language, then.now, event_id, then.base_url, then.cards)
-    return answer_call(knowledge, service, read, record, manner).body
+    done = answer_call(knowledge, service, read, record, manner)
+    return Recomputed(done.chart, done.assessment, done.body)
 
 
-def _assessment(stored: Stored, knowledge: Knowledge) -> bytes:
+def _assessment(stored: Stored, knowledge: Knowledge) -> Recomputed:
     then = stored.circumstances
     if then.kind == "assess":
         bundle, encode = stored.body, parameters_in(then.language)
     else:
         bundle, encode = bundle_of(validated(stored.body), then.now), simple_in(then.language)
-    return assess_body(knowledge, bundle, then.now, encode).body
+    done = assess_body(knowledge, bundle, then.now, encode)
+    return Recomputed(done.chart, done.assessment, done.body)

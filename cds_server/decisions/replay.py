@@ -9,15 +9,14 @@ from typing import Literal
 import msgspec
 from msgspec.structs import replace
 
-from cds_server.decisions.archive import BundleArchive
 from cds_server.decisions.differences import Difference, differences
-from cds_server.decisions.opening import NoReplay, Opener, Reason
+from cds_server.decisions.opening import NoReplay, Opener
+from cds_server.decisions.past import PastKnowledge
+from cds_server.decisions.reasons import Reason
 from cds_server.decisions.recompute import recompute
 from cds_server.decisions.shelf import Shelf
 from cds_server.decisions.software import software
 from cds_server.decisions.stored import Circumstances
-from cds_server.deployment.loading import with_bundle_of
-from cds_server.deployment.source import ModelRefused
 from cds_server.errors import refusal_for
 from cds_server.state import Knowledge
 
@@ -38,7 +37,7 @@ class Replay(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Replayer:
-    """Replays decisions one after the other; loads each model bundle once.
+    """Replays decisions one after the other, each with the knowledge it was made with.
 
     With `always` every decision is computed with that knowledge, whatever it was made with: what would be
     answered today.
@@ -48,17 +47,14 @@ class Replayer:
         self,
         shelf: Shelf,
         opener: Opener,
-        archive: BundleArchive,
-        base: Knowledge,
+        past: PastKnowledge,
         *,
         always: Knowledge | None = None,
     ) -> None:
         self._shelf = shelf
         self._always = always
         self._opener = opener
-        self._archive = archive
-        self._base = base
-        self._loaded: dict[str | None, Knowledge] = {base.bundle: base}
+        self._past = past
 
     async def replay(self, event_id: str) -> Replay:
         """Replay the decision of an audit event."""
@@ -74,7 +70,7 @@ class Replayer:
         )
         try:
             stored = await self._opener.stored(event)
-            knowledge = self._knowledge(stored.circumstances)
+            knowledge = self._always or self._past.knowledge(stored.circumstances)
         except NoReplay as fault:
             return replace(begun, reason=fault.reason, detail=fault.detail)
         then = stored.circumstances
@@ -84,25 +80,8 @@ class Replayer:
         except Exception as error:  # noqa: BLE001 that this software fails at what was answered is the finding
             told = type(refusal_for(error) or error).__name__
             return replace(begun, result="differs", reason="fails", detail=told)
-        found = differences(stored.answer, answer)
+        found = differences(stored.answer, answer.body)
         return replace(begun, result="differs" if found else "identical", differences=found)
-
-    def _knowledge(self, then: Circumstances) -> Knowledge:
-        if self._always is not None:
-            return self._always
-        if then.bundle in self._loaded:
-            return self._loaded[then.bundle]
-        if then.bundle is None:
-            self._loaded[None] = self._base.with_bundle(None)
-            return self._loaded[None]
-        source = self._archive.find(then.bundle)
-        if source is None:
-            raise NoReplay("bundle-missing", then.bundle)
-        try:
-            self._loaded[then.bundle] = with_bundle_of(source, self._base)
-        except ModelRefused as refused:
-            raise NoReplay("bundle-refused", f"{refused.fault}: {refused.reason}") from refused
-        return self._loaded[then.bundle]
 
 
 def _changed(then: Circumstances, knowledge: Knowledge) -> dict[str, tuple[str, str]]:

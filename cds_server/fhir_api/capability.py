@@ -10,7 +10,7 @@ _DATE = "2026-11-26"
 
 
 def capability_statement(base_url: str) -> dict[str, Any]:
-    """The R4 CapabilityStatement: one system-level operation, and the audit trail to read and search."""
+    """The R4 CapabilityStatement: one system-level operation, the audit trail, and past decisions to read."""
     return {
         "resourceType": "CapabilityStatement",
         "status": "active",
@@ -25,11 +25,13 @@ def capability_statement(base_url: str) -> dict[str, Any]:
                 "mode": "server",
                 "documentation": (
                     "Assesses one patient's record. CDS Hooks clients use /cds-services. No record sent "
-                    "here can be read back; that it was sent, and what was decided, can: AuditEvent."
+                    "here can be read back; that it was sent, and what was decided, can: AuditEvent, "
+                    "RiskAssessment."
                 ),
                 "resource": [
                     {"type": "OperationDefinition", "interaction": [{"code": "read"}]},
                     _AUDIT_EVENT,
+                    _RISK_ASSESSMENT,
                 ],
                 "operation": [{"name": "assess", "definition": base_url + ASSESS_PATH}],
             }
@@ -52,6 +54,23 @@ _AUDIT_EVENT: dict[str, Any] = {
     "searchParam": [
         {"name": name, "type": kind, "documentation": text} for name, (kind, text) in SEARCHED.items()
     ],
+}
+
+
+_RISK_ASSESSMENT: dict[str, Any] = {
+    "type": "RiskAssessment",
+    "documentation": (
+        "A past decision, read by the id of its AuditEvent: common diseases, a contained RiskAssessment of "
+        "rare ones, severity and escalation as extensions (urn:cds-server:severity, "
+        "urn:cds-server:immediate-attention, urn:cds-server:escalation). The patient is a pseudonym. 404: "
+        "there is no such decision, or its inputs were not kept; 410: they were erased or have expired; "
+        "409: it cannot be proven to be what was answered. Each read is itself an AuditEvent."
+    ),
+    "interaction": [{"code": "read"}],
+    "versioning": "no-version",
+    "readHistory": False,
+    "updateCreate": False,
+    "conditionalCreate": False,
 }
 
 

@@ -1,12 +1,13 @@
 """The lines of the record of enrolled cases, and what of a record that is damaged can still be trusted.
 
 Responsible for reading lines without keys: which enrolments were made, which were taken back, and which a
-damaged line puts in doubt.  Nothing is opened here, and nothing is written.
+damaged line puts in doubt; and which counted when an answer was given.  Nothing is opened here, and nothing
+is written.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,6 +16,7 @@ import msgspec
 FILE = "rare/enrolled.jsonl"
 # Only with what stands around it: of "enrolled:000002" and a date a cut can make "enrolled:002026".
 _NAMED = re.compile(rb'"id":"(enrolled:\d{6,})","at":"')
+_IN_KNOWLEDGE = re.compile(r"\+(enrolled\.\d+\.[0-9a-f]{12})\Z")
 
 
 class EnrolmentInvalid(Exception):
@@ -22,11 +24,14 @@ class EnrolmentInvalid(Exception):
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One line: `id` of the enrolment, when (ISO 8601, UTC), and the sealed case of an ``enroll``."""
+    """One line: `id` of the enrolment, when (ISO 8601, UTC), and the sealed case of an ``enroll``.
+
+    The ``enroll`` of a case that was erased is still there, with nothing sealed; a line ``erase`` says when.
+    """
 
     id: Annotated[str, msgspec.Meta(pattern=r"^enrolled:\d{6,}$")]
     at: str
-    action: Literal["enroll", "undo"]
+    action: Literal["enroll", "undo", "erase"]
     sealed: str = ""
 
 
@@ -45,9 +50,9 @@ class Record(msgspec.Struct, frozen=True):
     doubtful: frozenset[str] = frozenset()
 
     def active(self) -> list[Entry]:
-        """The enrolments that were not taken back and are not in doubt."""
-        gone = {entry.id for entry in self.entries if entry.action == "undo"} | self.doubtful
-        return [entry for entry in self.entries if entry.action == "enroll" and entry.id not in gone]
+        """The enrolments that were not taken back or erased and are not in doubt."""
+        gone = {entry.id for entry in self.entries if entry.action != "enroll"} | self.doubtful
+        return [entry for entry in self.entries if entry.sealed and entry.id not in gone]
 
 
 def read_record(path: Path) -> Record:
@@ -98,14 +103,57 @@ def identity(counting: Sequence[Entry]) -> str:
     return f"enrolled.{len(counting)}.{digest.hexdigest()[:12]}"
 
 
-def states(entries: Iterable[Entry]) -> list[tuple[Entry, str]]:
-    """Each line of a whole record with the `identity` of what counted once it was written."""
+def identity_in(knowledge_id: str) -> str:
+    """The `identity` of the cases that an answer was given with, from its knowledge id; empty for none."""
+    found = _IN_KNOWLEDGE.search(knowledge_id)
+    return found[1] if found else ""
+
+
+def states(entries: Iterable[Entry]) -> list[tuple[Entry, str | None]]:
+    """Each line of a whole record with the `identity` of what counted once it was written.
+
+    `None` where a case counted that was erased since: its part of the digest is gone with it.
+    """
+    return [(entry, _known(counting)) for entry, counting in _steps(entries)]
+
+
+def counted(entries: Iterable[Entry], wanted: str) -> list[Entry] | None:
+    """The enrolments that counted when answers carried the identity `wanted`, proven by its digest."""
+    size = _size(wanted)
+    for _, counting in _steps(entries):
+        if len(counting) == size and _known(counting) == wanted:
+            return counting
+    return None
+
+
+def erased(entries: Sequence[Entry], wanted: str) -> list[str]:
+    """The ids of erased cases that counted at a time when as many did as `wanted` says; empty for none."""
+    size = _size(wanted)
+    return sorted(
+        {
+            entry.id
+            for _, counting in _steps(entries)
+            if len(counting) == size
+            for entry in counting
+            if not entry.sealed
+        }
+    )
+
+
+def _steps(entries: Iterable[Entry]) -> Iterator[tuple[Entry, list[Entry]]]:
+    """Each line with what counted once it was written, erased cases too."""
     counting: dict[str, Entry] = {}
-    found = []
     for entry in entries:
         if entry.action == "enroll":
             counting[entry.id] = entry
         else:
             counting.pop(entry.id, None)
-        found.append((entry, identity(list(counting.values()))))
-    return found
+        yield entry, list(counting.values())
+
+
+def _known(counting: Sequence[Entry]) -> str | None:
+    return identity(counting) if all(entry.sealed for entry in counting) else None
+
+
+def _size(wanted: str) -> int:
+    return int(wanted.split(".")[1])

@@ -13,9 +13,12 @@ from cds_server.db.engine import create_engine
 from cds_server.decisions.archive import BundleArchive
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.opening import Opener
+from cds_server.decisions.past import PastKnowledge
 from cds_server.decisions.replay import Replay, Replayer
 from cds_server.decisions.shelf import Shelf
 from cds_server.deployment.source import BundleSource
+from cds_server.privacy import Cipher
+from cds_server.rare.store import EnrolmentStore
 from cds_server.settings import Settings
 from cds_server.site_keys import site_keys
 from cds_server.state import Knowledge
@@ -51,7 +54,8 @@ async def replays(
         shelf = Shelf(engine)
         opener = Opener(shelf, DataKeys(site_keys(settings).master, now=utc_now))
         archive = BundleArchive(settings.archive_dir, BundleSource.of(settings))
-        replayer = Replayer(shelf, opener, archive, knowledge, always=always)
+        cases = EnrolmentStore(settings.var_dir, Cipher(site_keys(settings).cipher))
+        replayer = Replayer(shelf, opener, PastKnowledge(archive, cases, knowledge), always=always)
         return [await replayer.replay(one) for one in await shelf.latest(count)]
     finally:
         await engine.dispose()

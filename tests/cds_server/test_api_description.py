@@ -210,7 +210,15 @@ def test_no_form_of_the_console_makes_the_server_fail(
 @bounded
 @given(
     st.sampled_from(
-        ["/fhir/AuditEvent/", "/audit/event/", "/cds-services/", "/smart/callback/", "/app/", "/"]
+        [
+            "/fhir/AuditEvent/",
+            "/fhir/RiskAssessment/",
+            "/audit/event/",
+            "/cds-services/",
+            "/smart/callback/",
+            "/app/",
+            "/",
+        ]
     ),
     ODD,
 )
@@ -278,6 +286,7 @@ def test_a_stranger_learns_nothing_from_what_openapi_does_not_describe(closed_se
         ("/fhir/AuditEvent", "GET"),
         ("/fhir/AuditEvent/_search", "POST"),
         ("/fhir/AuditEvent/1", "GET"),
+        ("/fhir/RiskAssessment/1", "GET"),
         ("/fhir/$assess", "POST"),
         ("/cds-services", "GET"),
         ("/cds-services/diagnostic-assessment", "POST"),

@@ -116,6 +116,8 @@ def test_the_capability_statement_is_valid_and_true(server: Running) -> None:
     body = server.client.get("/fhir/metadata").json()
     assert body["fhirVersion"] == "4.0.1"
     get_fhir_model_class("CapabilityStatement").model_validate(body)
+    served = {one["type"]: one["interaction"] for one in body["rest"][0]["resource"]}
+    assert served["RiskAssessment"] == [{"code": "read"}]
     [operation] = body["rest"][0]["operation"]
     path = operation["definition"].partition("/fhir/")[2]
     definition = server.client.get(f"/fhir/{path}").json()

@@ -68,6 +68,7 @@ COVERED = {
     "/fhir/AuditEvent",
     "/fhir/AuditEvent/_search",
     "/fhir/AuditEvent/{event_id}",
+    "/fhir/RiskAssessment/{id}",
     "/audit",
     "/audit/event/{event_id}",
     "/audit/export",
@@ -327,6 +328,7 @@ class Pushed:
     refusals: list[str] = field(default_factory=list)
     headers: list[str] = field(default_factory=list)
     statuses: set[int] = field(default_factory=set)
+    read: int = 0
 
 
 @dataclass
@@ -409,6 +411,7 @@ def push(server: RealServer, application: Any, fhir: str) -> Pushed:
         ):
             path = template.replace("{service_id}", "diagnostic-assessment")
             path = path.replace("{event_id}", MARKS["path"]).replace("{ehr}", MARKS["path"])
+            path = path.replace("{id}", MARKS["path"])
             send(client, pushed, method, f"{path}?x={MARKS['query']}", body)
         for template, method in itertools.product(sorted(routes_of(application)), ("PUT", "DELETE", "PATCH")):
             send(client, pushed, method, template, hook())
@@ -436,6 +439,13 @@ def push(server: RealServer, application: Any, fhir: str) -> Pushed:
         )
         send(client, pushed, "GET", f"/{MARKS['path']}/{MARKS['patient id']}?q={MARKS['query']}", "")
         send(client, pushed, "GET", f"/fhir/Patient/{MARKS['patient id']}", "")
+        # What was decided may be read; of whom it was, and what else was sent, not even then.
+        decided = client.get("/fhir/AuditEvent?action=E&_count=50").json()
+        for entry in decided.get("entry", []):
+            answer = client.get(f"/fhir/RiskAssessment/{entry['resource']['id']}")
+            pushed.statuses.add(answer.status_code)
+            pushed.refusals.append(answer.text)
+            pushed.read += answer.status_code == 200
         for path in ("/metrics", "/health/ready"):
             pushed.refusals.append(client.get(path).text)  # these speak of nobody, at any status
     return pushed
@@ -508,6 +518,7 @@ async def test_no_mark_leaves_a_server_by_log_metric_refusal_header_or_file(
     check(server, pushed)
     assert {200, 400, 404, 405, 412, 413, 415, 422, 502} <= pushed.statuses
     assert 500 not in pushed.statuses
+    assert pushed.read > 0
     url = f"sqlite+aiosqlite:///{server.var}/cds.db"
     assert (await rows(url, "SELECT count(*) FROM stored_decisions WHERE plain_bytes > 0"))[0][0] > 10
     assert (await rows(url, "SELECT count(*) FROM feedback WHERE comment IS NOT NULL"))[0][0] > 0
