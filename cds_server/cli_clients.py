@@ -54,8 +54,7 @@ def check(
             entry.issuer,
             entry.jku or "—",
             keys,
-            ", ".join(entry.tenants) or "none allowed",
-            escape(", ".join(entry.fhir_servers)) or "any that nobody lists",
+            _patients(entry),
             str(entry.rate_per_minute or "default"),
             ", ".join(sorted(entry.roles)),
         )
@@ -82,6 +81,12 @@ def key_set(
         typer.echo(str(fault), err=True)
         raise typer.Exit(2) from None
     typer.echo(json.dumps(found, indent=1))
+
+
+def _patients(entry: ClientEntry) -> str:
+    """Of which hospitals, and on which FHIR servers, a client's patients are."""
+    tenants = ", ".join(entry.tenants) or "none allowed"
+    return escape("\n".join([tenants, *(f"on {server}" for server in entry.fhir_servers)]))
 
 
 async def _keys(entries: tuple[ClientEntry, ...], directory: Path, fetch: bool) -> list[tuple[str, bool]]:
