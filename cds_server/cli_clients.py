@@ -43,7 +43,6 @@ def check(
         "jku",
         "keys",
         "tenants",
-        "FHIR servers",
         "calls a minute",
         "roles",
     ):
