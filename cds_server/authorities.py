@@ -8,6 +8,7 @@ one EHR that authenticates nobody, and everything from before pseudonyms told au
 Which authority a call speaks of is decided here and nowhere else.
 """
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -40,8 +41,11 @@ class Authority(msgspec.Struct, frozen=True):
 class Clients(Protocol):
     """What is needed of `cds_server.auth.clients.TrustedClients`."""
 
-    def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...]:
-        """The FHIR servers of a client, as its entry lists them; none: it may name any that nobody lists."""
+    def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...] | None:
+        """The FHIR servers of a client, as its entry lists them; none: it may name any that nobody lists.
+
+        `None` for who is no client (any more).
+        """
 
     def listed(self, server: str) -> bool:
         """Whether any entry lists the server."""
@@ -55,9 +59,12 @@ def of_call(principal: Principal, clients: Clients, server: str | None) -> Autho
             `fullUrl` is).  What is no such URL is an authority of its own all the same: nobody's ids get
             mixed with those of a call that names none.
     """
-    named = base_of(server) or (server.strip() if server else "")
+    # What is no URL gets a name that no server and no client can have.
+    named = base_of(server) or (f"other:{server.strip()}" if server and server.strip() else "")
     if principal.kind == "client":
         servers = clients.servers_of(principal.issuer, principal.tenant)
+        if servers is None:
+            return Authority(client_name(principal.client or ""), theirs=False)
         if not named:
             # Of several servers none may be guessed.
             return Authority(servers[0] if len(servers) == 1 else client_name(principal.client or ""))
@@ -68,6 +75,21 @@ def of_call(principal: Principal, clients: Clients, server: str | None) -> Autho
     if principal.fhir_user is not None:
         return Authority(of_reference(principal.fhir_user).authority)
     return Authority(UNNAMED)
+
+
+def may_read(principal: Principal, decided_by: str | None, systems: Callable[[str], bool]) -> bool:
+    """Whether a caller who is no auditor may read what was decided of a patient.
+
+    An EHR reads what it asked itself; a person what is of the FHIR server of the person's own `fhirUser`.
+    Whoever has none is of the site's own identity provider, or of a machine that asks nobody who they are.
+
+    Args:
+        decided_by: the client that asked, as the trail keeps it.
+        systems: whether the patient is of an authority, or of none that is known.
+    """
+    if principal.kind == "client":
+        return decided_by is not None and decided_by == principal.client
+    return principal.fhir_user is None or systems(of_reference(principal.fhir_user).authority)
 
 
 def client_name(client: str) -> str:

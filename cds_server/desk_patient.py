@@ -81,14 +81,32 @@ async def find(desk: Desk, whom: Whom, activity: str) -> Found:
         )
     persons = desk.pseudonymiser.persons("patient", whom.id)
     subjects = [subject for name in chosen for subject in systems[name]]
-    if whom.every:
-        subjects += [everywhere(person) for person in persons]
+    if whom.every or not systems:
+        # Also what no event tells of yet: a spool may hold it.
+        subjects += [*persons, *(everywhere(person) for person in persons)]
     return Found(
-        subjects=tuple(dict.fromkeys(subjects)) or persons,
+        subjects=tuple(dict.fromkeys(subjects)),
         told=tuple(systems[name][0] for name in chosen) or persons[:1],
         left=tuple(name for name in systems if name not in chosen),
         unnamed=UNNAMED_SHOWN in chosen,
     )
+
+
+async def hold_of(desk: Desk, whom: Whom, server: str) -> tuple[str | None, str | None]:
+    """The authority, or else the pseudonym, that a hold on one system's patient is to be placed on.
+
+    Raises:
+        NotDone: nothing is held there under the id, and the site's settings do not name it: a slip would hold
+            nobody.
+    """
+    systems = await _systems(desk, whom.id)
+    configured = {name for name in _configured(desk.settings) if name in _forms(server)}
+    if configured and not any(name in systems for name in configured):
+        return configured.pop(), None
+    name = _named(systems, server)
+    if is_pseudonym(name):
+        return None, name
+    return (UNNAMED if name == UNNAMED_SHOWN else name), None
 
 
 def authority_of(server: str) -> str:
@@ -96,8 +114,13 @@ def authority_of(server: str) -> str:
     return UNNAMED if server == UNNAMED_SHOWN else base_of(server) or server
 
 
+def _forms(server: str) -> tuple[str, ...]:
+    """What a text of the command line may be the name of."""
+    return (server, base_of(server) or server, client_name(server))
+
+
 def _named(systems: dict[str, list[str]], server: str) -> str:
-    for name in (server, base_of(server), client_name(server)):
+    for name in _forms(server):
         if name in systems:
             return name
     for name, subjects in systems.items():

@@ -15,7 +15,7 @@ from cds_server.decisions.person import Person
 from cds_server.decisions.shelf import Shelf
 from cds_server.desk_patient import Found, Whom, authority_of, find
 from cds_server.feedback import FeedbackStore
-from cds_server.operator import at_desk
+from cds_server.operator import Desk, at_desk
 from cds_server.privacy import Cipher
 from cds_server.settings import Settings
 
@@ -43,31 +43,28 @@ async def export(settings: Settings, whom: Whom, path: Path) -> None:
         f"{path}: {done.events} events, {done.decisions} decisions with their inputs, {done.not_kept} "
         f"without, {done.feedback} answers of clinicians. It is the patient's record in the clear."
     )
+    if done.unclear:
+        typer.echo(
+            f"Left out: {done.unclear} events under this id that do not say of which system "
+            "(`--server unnamed`)."
+        )
     _say_left(found)
 
 
 async def erase(settings: Settings, whom: Whom, *, confirmed: bool) -> None:
     """Destroy what is kept of one patient, after a question unless `confirmed`."""
     async with at_desk(settings) as desk:
-        found = await find(desk, whom, "patient-erased")
-        holds = await Holds(desk.engine, Cipher(desk.keys.cipher)).on(found.subjects, desk.pseudonymiser)
-        if holds:
-            for one in found.told:
-                await desk.record(
-                    "patient-erased", patient=one, status=409, result="refused", reason="legal-hold"
-                )
-            raise NotDone(
-                f"Not erased: {len(holds)} legal hold(s) in force: see `cds-server retention hold list`."
-            )
         destruction = Destruction(desk.engine)
-        subjects = await destruction.subjects_of(found.subjects)
-        amount = await destruction.amount(subjects)
+        found = await _erasable(desk, whom)
+        amount = await destruction.amount(await destruction.subjects_of(found.subjects))
         typer.echo(
             f"Kept of this patient: {amount.decisions} decisions, {amount.keys} data keys. After this "
             "nobody can read or replay them."
         )
-        if not confirmed and not typer.confirm("Destroy them?"):
-            raise NotDone("Nothing was destroyed.")
+        if not confirmed:
+            if not typer.confirm("Destroy them?"):
+                raise NotDone("Nothing was destroyed.")
+            found = await _erasable(desk, whom)  # calls went on meanwhile, and a hold may have been placed
         for one in found.told:
             await desk.record(
                 "patient-erased",
@@ -79,17 +76,37 @@ async def erase(settings: Settings, whom: Whom, *, confirmed: bool) -> None:
             )
         now = desk.now()
         note(settings.var_dir, Erasure(now, found.subjects))
-        gone = await destruction.erase(subjects, now)
+        gone = await destruction.erase_all(found.subjects, now)
         left = await destruction.scrub()
         for one in found.told:
             await desk.record(
                 "patient-erased", patient=one, result="done", keys=gone.keys, decisions=gone.decisions
             )
+        waiting = desk.trail.state().spool_depth
     typer.echo(f"Destroyed: {gone.keys} data keys, {gone.decisions} decisions.")
     if left:
         typer.echo(f"Still in the database's files: {left}.", err=True)
+    if waiting:
+        typer.echo(
+            f"{waiting} records wait in the spool: what of them is this patient's is not stored.", err=True
+        )
     _say_left(found)
     typer.echo("Backups made before now still hold them; after restoring one: cds-server privacy reapply")
+
+
+async def _erasable(desk: Desk, whom: Whom) -> Found:
+    """Who is meant, when no hold protects any of them.  Raises `NotDone`, recorded."""
+    found = await find(desk, whom, "patient-erased")
+    holds = await Holds(desk.engine, Cipher(desk.keys.cipher)).on(found.subjects, desk.pseudonymiser)
+    if holds:
+        for one in found.told:
+            await desk.record(
+                "patient-erased", patient=one, status=409, result="refused", reason="legal-hold"
+            )
+        raise NotDone(
+            f"Not erased: {len(holds)} legal hold(s) in force: see `cds-server retention hold list`."
+        )
+    return found
 
 
 def _say_left(found: Found) -> None:
@@ -111,9 +128,8 @@ async def reapply(settings: Settings) -> None:
         total = NOTHING
         await desk.record("patient-erased", result="reapplied", erasures=len(known))
         for erasure in known:
-            subjects = await destruction.subjects_of(erasure.subjects)
-            if await destruction.left(subjects, erasure.at):
-                total += await destruction.erase(subjects, desk.now(), up_to=erasure.at)
+            # Also where nothing is left: the order stands against what a spool may still bring.
+            total += await destruction.erase_all(erasure.subjects, desk.now(), up_to=erasure.at)
         left = await destruction.scrub() if total != NOTHING else None
     typer.echo(
         f"{len(known)} erasures known; destroyed again: {total.keys} data keys, {total.decisions} decisions."

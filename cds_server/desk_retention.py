@@ -11,7 +11,7 @@ from cds_server.decisions.holds import Hold, Holds
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.retention import cutoff
 from cds_server.decisions.rewrap import rewrap_all, waiting
-from cds_server.desk_patient import Whom, authority_of
+from cds_server.desk_patient import Whom, hold_of
 from cds_server.operator import at_desk
 from cds_server.privacy import Cipher, Pseudonymiser
 from cds_server.settings import Settings
@@ -69,8 +69,11 @@ async def place(
     """Place a hold; returns its id."""
     async with at_desk(settings) as desk:
         # Of an id alone every system's patient is held: too much held is mended by lifting.
-        authority = authority_of(server) if server is not None else None
         identity = Whom(patient).id if patient is not None else None
+        authority = None
+        if identity is not None and server is not None:
+            authority, pseudonym = await hold_of(desk, Whom(identity), server)
+            identity = identity if pseudonym is None else None
         whom = pseudonym or desk.pseudonymiser.pseudonym("patient", identity or "", authority or "")
         await desk.record("hold-placed", patient=whom)
         return await Holds(desk.engine, Cipher(desk.keys.cipher)).place(

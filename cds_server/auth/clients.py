@@ -213,14 +213,15 @@ class TrustedClients:
         """What the file says of each client, by name."""
         return {client.name: client.described for client in self.clients}
 
-    def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...]:
+    def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...] | None:
         """The FHIR servers of a client, as its entry lists them; none: it may name any that nobody lists.
 
-        A call that was let in before its client was taken out ends under the entry it was let in with.
+        A call that was let in before its client was taken out ends under the entry it was let in with; `None`
+        when that is not known any more.
         """
         client = self.find(issuer, tenant)
         if client is None:
-            return self._former.servers_of(issuer, tenant) if self._former is not None else ()
+            return self._former.servers_of(issuer, tenant) if self._former is not None else None
         return client.servers
 
     def listed(self, server: str) -> bool:

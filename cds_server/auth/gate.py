@@ -17,7 +17,7 @@ from cds_server.auth.authenticator import Authenticator
 from cds_server.auth.permissions import ANYONE, METRICS_PATH, Permission, Table, may
 from cds_server.auth.principal import ANONYMOUS, Principal, Role
 from cds_server.auth.rates import Rates
-from cds_server.auth.unproven import Unproven
+from cds_server.auth.unproven import Connection, Unproven
 from cds_server.errors import (
     MethodWrong,
     Misdirected,
@@ -34,7 +34,7 @@ _OUR_TROUBLE = frozenset({"keys-unavailable"})
 
 NOBODY = replace(ANONYMOUS, roles=frozenset())
 """The caller of a public path: nobody asked who it is."""
-ANONYMOUS_CLINICAL = replace(ANONYMOUS, roles=frozenset({Role.CDS_CLIENT, Role.CLINICIAN}))
+ANONYMOUS_CLINICAL = replace(ANONYMOUS, roles=frozenset({Role.CDS_CLIENT}))
 """An unauthenticated caller from the network: may have charts assessed, and read nothing that is kept."""
 
 
@@ -119,7 +119,7 @@ class Gate:
             principal = await self._caller(scope, permission, address)
         except Unauthenticated as refusal:
             if refusal.category not in _OUR_TROUBLE and (
-                seconds := self._unproven.failed(scope["cds.network"], scope.get("client"))
+                seconds := self._unproven.failed(scope["cds.network"], _connection(scope))
             ):
                 await self._refuse(scope, permission, None, "unproven", 429)
                 raise TooManyRequests(seconds) from None
@@ -177,11 +177,11 @@ class Gate:
         rules = self._rules
         if permission.path == METRICS_PATH and address is not None and holds(rules.metrics_from, address):
             return NOBODY
-        scope["cds.turn"] = partial(self._unproven.turn, scope["cds.network"], scope.get("client"))
+        scope["cds.turn"] = partial(self._unproven.turn, scope["cds.network"], _connection(scope))
         for authenticator in self._authenticators:
             principal = await authenticator.authenticate(scope)
             if principal is not None:
-                self._unproven.proved(scope.get("client"))
+                self._unproven.proved(_connection(scope))
                 return principal
         if rules.strict and any(name == b"authorization" for name, _ in scope["headers"]):
             raise Unauthenticated("unrecognised")
@@ -210,6 +210,12 @@ class Gate:
                 principal=principal,
             )
         )
+
+
+def _connection(scope: Scope) -> Connection | None:
+    """The caller's own connection; `None` behind a proxy, whose connections carry many callers."""
+    client: Connection | None = scope.get("client")
+    return client if client is not None and client[0] == scope["cds.network"] else None
 
 
 def _name(principal: Principal) -> str:

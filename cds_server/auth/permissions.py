@@ -55,7 +55,7 @@ PERMISSIONS: tuple[Permission, ...] = (
     # Pages and what they load
     # The app's page: shows a patient to a session only, and everybody else, in words, how to sign in.
     Permission("GET", "/app", ANYONE),
-    Permission("GET", "/app/", ANYONE),
+    Permission("GET", "/app/", ANYONE, costly=True),
     Permission("GET", "/app/style.css", ANYONE),
     Permission("GET", "/app/{rest:path}", _PEOPLE),
     Permission("POST", "/app/{rest:path}", _PEOPLE),

@@ -159,6 +159,7 @@ class HookCalls:
         request = read.request
         engine = call.knowledge.engine
         user = authorities.of_user(request.user_id, whose)
+        name = house.pseudonymiser.pseudonym
         return Decision(
             event_id=call.event_id,
             recorded=call.now,
@@ -166,11 +167,9 @@ class HookCalls:
             service=call.service.id,
             hook_instance=request.instance,
             client=call.client,
-            user=house.pseudonymiser.pseudonym("user", user.value, user.authority),
-            # Whose patient was named by somebody who may not speak of them is nobody's record.
-            patient=house.pseudonymiser.pseudonym("patient", request.patient_id, whose.name)
-            if whose.theirs
-            else None,
+            # What somebody says who may not speak of them is in nobody's record.
+            user=name("user", user.value, user.authority) if whose.theirs else None,
+            patient=name("patient", request.patient_id, whose.name) if whose.theirs else None,
             model=engine.model_id,
             knowledge=engine.knowledge_id,
             duration_ms=(time.perf_counter() - call.began) * 1000,

@@ -12,6 +12,7 @@ from pathlib import Path
 import msgspec
 
 from cds_server.audit import Decision
+from cds_server.audit.asking import patient_of
 from cds_server.authorities import base_of
 from cds_server.decisions.opening import NoReplay, Opener
 from cds_server.decisions.person import Person
@@ -21,12 +22,13 @@ from cds_server.privacy import parts
 
 
 class Exported(msgspec.Struct, frozen=True):
-    """How much went into the archive."""
+    """How much went into the archive; `unclear` events were left out that name no system."""
 
     events: int
     decisions: int
     not_kept: int
     feedback: int
+    unclear: int
 
 
 async def export_person(
@@ -68,16 +70,25 @@ async def _write(
 ) -> Exported:
     events: list[str] = []
     left_out: list[bytes] = []
-    decisions = 0
+    decisions = unclear = 0
     shown: set[str] = set()
-    async for payload, decision in person.events():
+    async for payload, record in person.events():
+        decision = record if isinstance(record, Decision) else None
+        alone = servers is not None and parts(patient_of(record) or "")[1] is None
+        if decision is None and alone:
+            unclear += 1
+            continue
         if decision is not None:
             try:
                 stored = await opener.stored(decision)
             except NoReplay as fault:
+                if alone:
+                    unclear += 1
+                    continue
                 left_out.append(_reason(decision, fault))
             else:
-                if not _theirs(decision, stored, servers):
+                if alone and server_of(stored) not in (servers or ()):
+                    unclear += 1
                     continue
                 decisions += 1
                 _add(archive, decision, stored)
@@ -95,7 +106,7 @@ async def _write(
         ("erasures.ndjson", await person.destructions()),
     ):
         archive.writestr(name, b"".join(line + b"\n" for line in lines))
-    return Exported(len(events), decisions, len(left_out), len(feedback))
+    return Exported(len(events), decisions, len(left_out), len(feedback), unclear)
 
 
 def _add(archive: zipfile.ZipFile, decision: Decision, stored: Stored) -> None:
@@ -120,12 +131,6 @@ def _readme(years: int) -> str:
 
 class _Server(msgspec.Struct):
     fhirServer: str | None = None
-
-
-def _theirs(decision: Decision, stored: Stored, servers: frozenset[str] | None) -> bool:
-    if servers is None or decision.patient is None or parts(decision.patient)[1] is not None:
-        return True
-    return server_of(stored) in servers
 
 
 def server_of(stored: Stored) -> str | None:

@@ -42,12 +42,14 @@ class PastKnowledge:
         identity = identity_in(then.knowledge)
         if not identity:
             return bare
+        try:
+            # Asked each time: a case that was erased since must not be used from memory.
+            cases = self._cases.then(identity)
+        except CasesGone as gone:
+            self._variants.clear()
+            raise NoReplay(gone.reason, gone.detail) from None
         key = (then.bundle, identity)
         if key not in self._variants:
-            try:
-                cases = self._cases.then(identity)
-            except CasesGone as gone:
-                raise NoReplay(gone.reason, gone.detail) from None
             _make_room(self._variants, _MOST_VARIANTS)
             self._variants[key] = bare.with_enrolled(cases, identity)
         return self._variants[key]

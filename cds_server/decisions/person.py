@@ -9,8 +9,8 @@ import msgspec
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from cds_server.audit import CardFeedback, Decision
-from cds_server.audit.events import decode
+from cds_server.audit import CardFeedback
+from cds_server.audit.events import Record, decode
 from cds_server.db.models import Event, FeedbackRow, ShownCardRow
 from cds_server.db.models_decisions import DestructionRow
 from cds_server.decisions.subjects import events_of, everywhere
@@ -26,8 +26,8 @@ class Person:
         self._engine = engine
         self._subjects = subjects
 
-    async def events(self) -> AsyncIterator[tuple[str, Decision | None]]:
-        """Every audit event about the patient, oldest first: its JSON as stored, and the decision it is."""
+    async def events(self) -> AsyncIterator[tuple[str, Record]]:
+        """Every audit event about the patient, oldest first: its JSON as stored, and what it says."""
         last = 0
         while True:
             query = (
@@ -41,8 +41,7 @@ class Person:
             if not rows:
                 return
             for row in rows:
-                record = decode(row.payload)
-                yield row.payload, record if isinstance(record, Decision) else None
+                yield row.payload, decode(row.payload)
             last = rows[-1].seq
 
     async def feedback(self) -> AsyncIterator[CardFeedback]:

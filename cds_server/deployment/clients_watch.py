@@ -35,6 +35,7 @@ class ClientsWatch:
         self._task: asyncio.Task[None] | None = None
         self._said: list[str] = []
         self._owed: list[Access] = []
+        self._untold: TrustedClients | None = None
         self._retired: list[tuple[float, Outbound]] = []
 
     async def start(self) -> None:
@@ -67,6 +68,7 @@ class ClientsWatch:
 
     async def _look(self) -> None:
         house = self._house
+        await self._tell()
         await self._record([])
         await self._let_go()
         if await asyncio.to_thread(house.clients.current) and house.clients_refused is None:
@@ -87,7 +89,8 @@ class ClientsWatch:
         self._retired += [(now, one) for one in before.outbounds.values() if one not in kept]
         if news:
             _log.info("clients.loaded", clients=len(found.clients), before=len(before.clients))
-        await self._record(await asyncio.to_thread(self._changes, found))
+        self._untold = found
+        await self._tell()
 
     async def _settled(self) -> None:
         """Returns when nobody is writing the files any more: half of one could hold, and be half the list."""
@@ -114,6 +117,13 @@ class ClientsWatch:
                 clients_refused, house.settings, faults, house.pseudonymiser, house.clock()
             )
         )
+
+    async def _tell(self) -> None:
+        """Record what changed; what fails (a full disk) is tried again at the next look."""
+        if self._untold is not None:
+            found = await asyncio.to_thread(self._changes, self._untold)
+            self._untold = None
+            await self._record(found)
 
     def _changes(self, clients: TrustedClients) -> list[Access]:
         house = self._house

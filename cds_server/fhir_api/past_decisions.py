@@ -14,6 +14,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from cds_server.audit import DataKey, Decision, Entity, SealedDecision
 from cds_server.audit.access import of_call
+from cds_server.auth.principal import Principal, Role
+from cds_server.authorities import may_read
 from cds_server.decisions.archive import BundleArchive
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.opening import NoReplay, Opener
@@ -26,6 +28,7 @@ from cds_server.fhir_api.parameters import assessment_parameters
 from cds_server.fhir_api.parts import Part
 from cds_server.fhir_api.past_risk import NotAnAssessment, risk_assessment
 from cds_server.http import FHIR_JSON, Answer, Call
+from cds_server.privacy import parts
 from cds_server.rare.store import EnrolmentStore
 from cds_server.state import House, Knowledge
 
@@ -68,6 +71,10 @@ class PastDecisions:
             event = await self._shelf.decision(event_id) if _ID.match(event_id) else None
             if event is None:
                 raise NoReplay("not-found")
+            if not self._may(call.principal, event):
+                # Not even that there is such a decision is told.
+                await self._record(call, event, 403, "other-system")
+                raise PathUnknown(_refusal(NoReplay("not-found")).reason)
             sealed, key = await self._opener.found(event)
             async with self._turn:
                 body = await asyncio.to_thread(self._resource, event, sealed, key, self._knowledge_of_past())
@@ -83,6 +90,17 @@ class PastDecisions:
             raise Unavailable("past decisions cannot be read now; try again") from error
         await self._record(call, event, 200, None)
         return Answer(body, media_type=FHIR_JSON, headers=((b"content-language", event.language.encode()),))
+
+    def _may(self, principal: Principal, event: Decision) -> bool:
+        if Role.AUDITOR in principal.roles:
+            return True
+        system = parts(event.patient)[1] if event.patient else None
+        every = self._house.pseudonymiser.all
+
+        def is_of(authority: str) -> bool:
+            return system is None or system in [parts(one)[1] for one in every("patient", "", authority)]
+
+        return may_read(principal, event.client, is_of)
 
     def _resource(self, event: Decision, sealed: SealedDecision, key: DataKey, past: PastKnowledge) -> bytes:
         stored = self._opener.opened(event, sealed, key)

@@ -31,7 +31,17 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Drops the columns; whose an event's ids are is still in its record."""
+    """Drops the columns; refused once they are used.
+
+    Software of before would not find what is kept of a system's patient: no hold would hold it, and no
+    erasure would reach it.
+    """
+    used = "SELECT 1 FROM events WHERE patient_authority IS NOT NULL OR user_authority IS NOT NULL LIMIT 1"
+    if op.get_bind().execute(sa.text(used)).first() is not None:
+        raise RuntimeError(
+            "revision 0007 cannot be taken back: pseudonyms of systems are stored, which software of before "
+            "neither finds nor erases; restore the backup of before the upgrade instead"
+        )
     if op.get_bind().dialect.name == "postgresql":
         _guard_postgresql("d.subject = NEW.subject")
     else:

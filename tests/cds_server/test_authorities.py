@@ -1,5 +1,6 @@
 """Two EHRs that use one id for two people: whose data is found, given out, held and erased."""
 
+import asyncio
 import base64
 import json
 import zipfile
@@ -19,6 +20,7 @@ from cds_server.audit import digest, new_id
 from cds_server.auth.principal import ANONYMOUS, Principal, Role
 from cds_server.authorities import UNNAMED, Authority, Identity
 from cds_server.cli_desk import NotDone
+from cds_server.db import migrate
 from cds_server.db.engine import create_engine
 from cds_server.decisions.destruction import Destruction
 from cds_server.decisions.keys import DataKeys
@@ -102,11 +104,14 @@ def test_a_reference_names_its_server_or_none(reference: str, identity: Identity
 class Listed:
     """Clients of which two list their servers."""
 
-    servers: ClassVar = {"https://listed.example": (NORTH, SOUTH), "https://single.example": (WEST,)}
+    servers: ClassVar[dict[str, tuple[str, ...]]] = {
+        "https://listed.example": (NORTH, SOUTH),
+        "https://single.example": (WEST,),
+        "https://ehr.example": (),
+    }
 
-    def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...]:
-        found: tuple[str, ...] = self.servers.get(issuer, ())
-        return found
+    def servers_of(self, issuer: str, tenant: str | None) -> tuple[str, ...] | None:
+        return self.servers.get(issuer)
 
     def listed(self, server: str) -> bool:
         return any(server in servers for servers in self.servers.values())
@@ -125,7 +130,7 @@ def user(fhir_user: str | None) -> Principal:
     [
         (ANONYMOUS, None, Authority(UNNAMED)),
         (ANONYMOUS, EAST + "/", Authority(EAST)),
-        (ANONYMOUS, "not a server", Authority("not a server")),
+        (ANONYMOUS, "not a server", Authority("other:not a server")),
         (ANONYMOUS, NORTH, Authority(NORTH, theirs=False)),
         (client("https://ehr.example"), None, Authority("client:https://ehr.example")),
         (client("https://ehr.example", "west"), None, Authority("client:https://ehr.example|west")),
@@ -133,7 +138,13 @@ def user(fhir_user: str | None) -> Principal:
         (client("https://ehr.example"), NORTH, Authority(NORTH, theirs=False)),
         (client("https://single.example"), None, Authority(WEST)),
         (client("https://single.example"), WEST + "/", Authority(WEST)),
-        (client("https://single.example"), "nonsense", Authority("nonsense", theirs=False)),
+        (client("https://single.example"), "nonsense", Authority("other:nonsense", theirs=False)),
+        (
+            client("https://ehr.example"),
+            "client:https://x.example",
+            Authority("other:client:https://x.example"),
+        ),
+        (client("https://gone.example"), NORTH, Authority("client:https://gone.example", theirs=False)),
         (client("https://listed.example"), None, Authority("client:https://listed.example")),
         (client("https://listed.example"), SOUTH, Authority(SOUTH)),
         (client("https://listed.example"), WEST, Authority(WEST, theirs=False)),
@@ -295,7 +306,9 @@ async def test_what_was_kept_before_is_given_out_by_the_server_its_request_names
     call(server, "sepsis", fhirServer=NORTH)
     await desk_privacy.export(settings, Whom(patient(), (NORTH,)), out)
     assert [request["fhirServer"] for request in requests_in(out)] == [NORTH, NORTH]
-    assert "Not touched: what is kept under this id of unnamed" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "Not touched: what is kept under this id of unnamed" in said
+    assert "Left out: 1 events under this id" in said
     out.unlink()
     await desk_privacy.export(settings, Whom(patient(), ("unnamed",)), out)
     assert [request["fhirServer"] for request in requests_in(out)] == [NORTH, SOUTH]
@@ -367,6 +380,41 @@ async def test_a_hold_on_an_id_holds_every_servers_patient_and_one_on_a_server_i
     await desk_privacy.erase(settings, Whom(patient(), (SOUTH,)), confirmed=True)
 
 
+async def test_a_hold_takes_the_names_that_an_erasure_takes_and_no_other(
+    site: Running, start_server: Start, tmp_path: Path
+) -> None:
+    settings = site.house.settings
+    asked: dict[str, Any] = {"patient": patient(), "pseudonym": None, "reason": "claim", "by": "counsel"}
+    with pytest.raises(NotDone, match="holds nothing under this id"):
+        await desk_retention.place(settings, server="http://127.0.0.1:9/nroth", **asked)
+    [south] = of(site, SOUTH)
+    await desk_retention.place(settings, server=south, **asked)
+    for server in (SOUTH, south):
+        with pytest.raises(NotDone, match="legal hold"):
+            await desk_privacy.erase(settings, Whom(patient(), (server,)), confirmed=True)
+    # A system that the site's settings name may be held before anything is recorded of it.
+    other = start_server(model_bundle="none", fhir_server_allowlist=WEST).house.settings
+    await desk_retention.place(other, server=WEST + "/", **asked)
+
+
+async def test_an_erasure_of_somebody_nobody_has_seen_holds_for_what_comes_later(
+    site: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = site.house.settings
+    keys = DataKeys(site_keys(settings).master, now=lambda: NOON)
+    records = [keys.seal(subject, b"x", "y")[2] for subject in of(site, NORTH, UNNAMED, value="later")]
+    await desk_privacy.erase(settings, Whom("later"), confirmed=True)
+    assert "Destroyed: 0 data keys" in capsys.readouterr().out
+    record_all(site, records)
+    kept = {one for (one,) in await rows(site.database_url, "SELECT subject FROM patient_keys")}
+    assert kept == set(of(site, NORTH, SOUTH))
+
+
+async def test_the_schema_is_not_taken_back_once_systems_are_told_apart(site: Running) -> None:
+    with pytest.raises(RuntimeError, match="cannot be taken back"):
+        await asyncio.to_thread(migrate.downgrade, site.database_url, "0006")
+
+
 async def test_retention_keeps_what_is_held_of_one_system_and_destroys_the_others(
     site: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -422,9 +470,11 @@ async def test_a_client_speaks_of_its_own_servers_patients_only(start_server: St
                 entry["fullUrl"] = f"{SOUTH}/Patient/{entry['resource']['id']}"
         answer = server.post("/fhir/$assess", bundle, headers=ehr.headers("/fhir/$assess"))
         assert answer.status_code == 403
-    told = [(one["status"], one["patient"]) for one in await payloads(server, "hook-call")]
+    told = [(one["status"], one["patient"], one["user"]) for one in await payloads(server, "hook-call")]
     # What was refused is recorded, and is in nobody's record.
-    assert told == [(403, None)] * 3 + [(200, of(server, NORTH, value="p")[0])] * 2
+    person = of(server, NORTH, value="p")[0]
+    somebody = of(server, NORTH, kind="user", value="Practitioner/1")[0]
+    assert told == [(403, None, None)] * 3 + [(200, person, somebody)] * 2
     assert [one["reason"] for one in await payloads(server, "access-denied")] == ["fhir-server"]
 
 
@@ -444,6 +494,39 @@ async def test_two_clients_that_name_no_server_have_patients_of_their_own(
     await desk_privacy.erase(server.house.settings, Whom("p", (f"{ehr.issuer}|a",)), confirmed=True)
     left = await rows(server.database_url, "SELECT subject FROM stored_decisions")
     assert left == [(found[1],)]
+
+
+@pytest.mark.parametrize(
+    ("principal", "decided_by", "allowed"),
+    [
+        (client("https://ehr.example"), "https://ehr.example", True),
+        (client("https://ehr.example", "a"), "https://ehr.example|b", False),
+        (client("https://ehr.example"), None, False),
+        (user(f"{NORTH}/Practitioner/1"), None, True),
+        (user(f"{SOUTH}/Practitioner/1"), "https://ehr.example", False),
+        (user(None), None, True),
+    ],
+)
+def test_who_is_no_auditor_reads_what_is_theirs(
+    principal: Principal, decided_by: str | None, allowed: bool
+) -> None:
+    assert authorities.may_read(principal, decided_by, lambda system: system == NORTH) is allowed
+
+
+async def test_a_past_decision_is_read_by_the_ehr_that_asked_for_it(
+    start_server: Start, tmp_path: Path
+) -> None:
+    with published(Ehr()) as ehr:
+        roles = {"tenants": ["a", "b"], "roles": ["cds-client", "clinician"]}
+        server = start_server(model_bundle="none", **protected(ehr.file(tmp_path, **roles)))
+        answer = server.post(ASSESSMENT, minimal(), headers=ehr.headers(ASSESSMENT, tenant="a"))
+        assert answer.status_code == 200
+        [decided] = await payloads(server, "hook-call")
+        path = f"/fhir/RiskAssessment/{decided['event_id']}"
+        found = {t: server.client.get(path, headers=ehr.headers(path, tenant=t)).status_code for t in "ab"}
+    assert found == {"a": 200, "b": 404}
+    told = [(one.get("status", 200), one["patient"]) for one in await payloads(server, "decision-read")]
+    assert told == [(200, decided["patient"]), (403, decided["patient"])]
 
 
 async def test_an_assessed_bundle_is_of_the_server_its_patient_is_at(start_server: Start) -> None:

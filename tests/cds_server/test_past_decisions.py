@@ -325,6 +325,18 @@ def test_only_who_may_read_decisions_gets_an_answer(
             outcome(server.client.get(path, headers=ehr.headers(path)), status)
 
 
+async def test_nobody_in_the_network_reads_without_credentials(start_server: Callable[..., Running]) -> None:
+    server = start_server(
+        host="0.0.0.0",
+        client_auth="off",
+        allow_unauthenticated=True,
+        model_bundle="none",
+        public_base_url="http://127.0.0.1:8000",
+    )
+    call(server, "sepsis")
+    outcome(read(server, await newest(server)), 403)
+
+
 async def test_both_databases_give_past_decisions(
     start_server: Callable[..., Running], database_url: str
 ) -> None:
