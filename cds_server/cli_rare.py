@@ -47,6 +47,7 @@ def enroll(
         new = _store().enroll(case, datetime.now(UTC))
     except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
         _fail(f"Nothing was enrolled: {fault}")
+    _record("case-enrolled", new)
     typer.echo(f"{new}: {disease}; undo with: cds-server rare undo {new}")
     typer.echo("Running servers of this CDS_VAR_DIR count it within CDS_MODEL_RELOAD_SECONDS.")
 
@@ -58,6 +59,7 @@ def undo(enrolment: Annotated[str, typer.Argument(help="As `enroll` and `list` p
         _store().undo(enrolment, datetime.now(UTC))
     except (EnrolmentInvalid, KeyMaterialInvalid) as fault:
         _fail(f"Nothing was undone: {fault}")
+    _record("case-undone", enrolment)
     typer.echo(f"{enrolment}: undone")
 
 
@@ -112,6 +114,15 @@ def states() -> None:
         typer.echo(f"{line}  {entry.at}  {entry.action}  {entry.id}  {told}")
     if not found:
         typer.echo("No case is enrolled.")
+
+
+def _record(activity: str, enrolment: str) -> None:
+    """It changes what the server answers, so it is in the trail; by its id, which names nobody."""
+    from cds_server.audit import Entity  # noqa: PLC0415 - listing commands stays quick
+    from cds_server.audit.access import of_operator  # noqa: PLC0415
+    from cds_server.desk_keys import record_afterwards  # noqa: PLC0415
+
+    record_afterwards(read_settings(), [of_operator(activity, entities=(Entity(enrolment),))])
 
 
 def _store() -> EnrolmentStore:

@@ -34,14 +34,17 @@ def record_keys(settings: Settings, changes: Sequence[KeyChange]) -> None:
     The keys are made by then and stay.  Of the site's keys only the one that signs the trail is opened; where
     it is missing, and there is a database to record in, it is made.
     """
-    if not changes:
-        return
-    told = asyncio.run(_recorded(settings, changes))
+    record_afterwards(settings, [_event(change) for change in changes])
+
+
+def record_afterwards(settings: Settings, events: Sequence[Access]) -> None:
+    """Put what was done without a database into the audit trail, or say what keeps it from being there."""
+    told = asyncio.run(_recorded(settings, events)) if events else None
     if told is not None:
         typer.echo(f"This is not in the audit trail: {told}.", err=True)
 
 
-async def _recorded(settings: Settings, changes: Sequence[KeyChange]) -> str | None:
+async def _recorded(settings: Settings, events: Sequence[Access]) -> str | None:
     """Why it is not in the trail, or `None`."""
     try:
         url = settings.database_url
@@ -51,10 +54,10 @@ async def _recorded(settings: Settings, changes: Sequence[KeyChange]) -> str | N
         trail = AuditTrail(url, settings.var_dir / "spool", signer=site_signer(settings))
         if unsigned:
             typer.echo(f"{PURPOSE}: made key 1, which signs the record of this")
-            changes = [*changes, KeyChange(PURPOSE, "made", "1")]
+            events = [*events, _event(KeyChange(PURPOSE, "made", "1"))]
         await trail.start()
         try:
-            await trail.record_all([_event(change) for change in changes])
+            await trail.record_all(events)
             if not trail.state().database_up:
                 return (
                     "the database cannot be reached. The record waits in the spool of CDS_VAR_DIR for a "

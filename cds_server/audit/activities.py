@@ -111,6 +111,10 @@ _ROWS: tuple[Activity, ...] = (
     Activity(
         "patient-erased", "Patient's data erased", "Datos de un paciente borrados", _REST, (_DESTROY,), "D"
     ),
+    Activity("case-enrolled", "Case enrolled", "Caso inscrito", _REST, (_CREATE,), "C"),
+    Activity(
+        "case-undone", "Enrolled case undone", "Inscripción de caso retirada", _REST, (_OPERATION,), "U"
+    ),
     Activity("case-erased", "Enrolled case erased", "Caso inscrito borrado", _REST, (_DESTROY,), "D"),
     Activity(
         "retention-purged", "Expired data destroyed", "Datos vencidos destruidos", _REST, (_DESTROY,), "D"

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,9 @@ def begin(loaded: Knowledge, tmp_path: Path, _sqlite_template: Path) -> Iterator
 
 def command(var: Path, *words: str, **settings: str) -> str:
     environment = {"CDS_VAR_DIR": str(var), **settings}
-    done = CliRunner().invoke(app, ["rare", *words], env=environment)
+    # In a thread: a command is a process of its own, and has no event loop around it.
+    with ThreadPoolExecutor(1) as pool:
+        done = pool.submit(CliRunner().invoke, app, ["rare", *words], env=environment).result()
     assert done.exit_code == 0, done.output
     return done.output
 

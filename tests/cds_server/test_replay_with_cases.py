@@ -156,6 +156,15 @@ async def test_an_erased_case_is_gone_from_the_file_and_the_replay_says_so(
     assert [dict(one["detail"])["result"] for one in told] == ["ordered", "done"]
     assert {one["entities"][0]["what"] for one in told} == {"enrolled:000001"}
     assert "SITE:1" not in json.dumps(told)
+    changed = (
+        "SELECT action, entity FROM events WHERE action IN ('case-enrolled', 'case-undone') ORDER BY seq"
+    )
+    assert await rows(running.database_url, changed) == [
+        ("case-enrolled", "enrolled:000001"),
+        ("case-enrolled", "enrolled:000002"),
+        ("case-undone", "enrolled:000001"),
+        ("case-enrolled", "enrolled:000003"),
+    ]
     out = tmp_path / "erased.csv"
     command(running.house.settings, "audit", "export", str(out), "subtype=case-erased")
     assert out.read_text().count("enrolled:000001") == 2
