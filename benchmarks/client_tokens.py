@@ -74,7 +74,7 @@ async def calls(port: int, body: bytes, sent: list[str | None], callers: int) ->
     async def caller() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         for token in left:
-            head = f"POST {HOOK} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            head = f"POST {HOOK} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
             head += f"Content-Length: {len(body)}\r\n"
             if token is not None:
                 head += f"Authorization: Bearer {token}\r\n"
