@@ -16,6 +16,8 @@ from pathlib import Path
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from cds_server.secret_files import SecretUnreadable, revealed
+
 KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D: 96-bit nonces for GCM
 _PSEUDONYM_BYTES = 16
@@ -215,7 +217,10 @@ class Cipher:
 
 
 def _given(name: str, setting: str) -> KeyRing:
-    text = Path(setting[1:]).read_text() if setting.startswith("@") else setting
+    try:
+        text = revealed(name, setting)
+    except SecretUnreadable as fault:
+        raise KeyMaterialInvalid(str(fault)) from None
     keys: dict[int, bytes] = {}
     for item in text.split():
         number, colon, body = item.rpartition(":")

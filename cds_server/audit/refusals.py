@@ -6,7 +6,6 @@ for each category.  Each process counts for itself.
 """
 
 import asyncio
-import contextlib
 from collections import Counter
 from datetime import datetime
 
@@ -18,6 +17,7 @@ from cds_server.audit.state import AuditUnavailable
 from cds_server.audit.trail import AuditTrail
 from cds_server.auth.addresses import neighbourhood
 from cds_server.clock import Clock
+from cds_server.tasks import cancelled
 
 _log = structlog.get_logger(__name__)
 WINDOW_SECONDS = 60.0
@@ -78,10 +78,7 @@ class RefusedAccesses:
 
     async def close(self) -> None:
         """Record the sums of the window that is open."""
-        if self._windows is not None:
-            self._windows.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._windows
+        await cancelled(self._windows)
         await self._end_window()
 
     async def _run(self) -> None:

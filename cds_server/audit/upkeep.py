@@ -4,7 +4,6 @@ One task of each process.
 """
 
 import asyncio
-import contextlib
 from datetime import timedelta
 
 import structlog
@@ -16,6 +15,7 @@ from cds_server.audit.sealing import Sealer
 from cds_server.audit.trail import AuditTrail
 from cds_server.clock import Clock
 from cds_server.db import partitions
+from cds_server.tasks import cancelled
 
 _log = structlog.get_logger(__name__)
 _LOOK = 1.0  # seconds between two looks at how much is not sealed
@@ -55,11 +55,8 @@ class Upkeep:
 
     async def stop(self) -> None:
         """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
-            self._task = None
+        await cancelled(self._task)
+        self._task = None
 
     async def close(self) -> None:
         """The last checkpoint of this process; call it when its trail is closed."""

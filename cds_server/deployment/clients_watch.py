@@ -6,7 +6,6 @@ Each worker process looks for itself; what they notice is recorded once.
 """
 
 import asyncio
-import contextlib
 import time
 
 import structlog
@@ -16,6 +15,7 @@ from cds_server.audit.settings_change import client_changes, clients_refused
 from cds_server.auth.clients import ClientsFileInvalid, TrustedClients, load_clients
 from cds_server.auth.outbound import Outbound
 from cds_server.state import ClientsRefused, House
+from cds_server.tasks import cancelled
 
 _log = structlog.get_logger(__name__)
 _SETTLING = 1.0
@@ -51,10 +51,7 @@ class ClientsWatch:
 
     async def stop(self) -> None:
         """Stop looking."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
         for _, outbound in self._retired:
             await outbound.close()
 

@@ -7,7 +7,6 @@ every bundle.  Each worker process looks for itself.
 """
 
 import asyncio
-import contextlib
 from concurrent.futures import ThreadPoolExecutor
 
 import structlog
@@ -19,6 +18,7 @@ from cds_server.deployment.loading import with_bundle_of
 from cds_server.deployment.source import BundleSource, Fingerprint, ModelRefused
 from cds_server.rare.in_use import EnrolledCases
 from cds_server.state import House, Refusal
+from cds_server.tasks import cancelled
 
 _log = structlog.get_logger(__name__)
 _SETTLING = 1.0
@@ -66,10 +66,7 @@ class Watch:
 
     async def stop(self) -> None:
         """Stop looking; returns when a bundle being loaded is let go."""
-        if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+        await cancelled(self._task)
         if self._thread is not None:
             self._thread.shutdown(wait=True)
 

@@ -128,8 +128,10 @@ def clients_file(directory: Path, *clients: dict[str, Any]) -> Path:
         lines.append("[[client]]")
         lines += [f"{name} = {json.dumps(value)}" for name, value in client.items() if value is not None]
     path = directory / "clients.toml"
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return path
+    # At once: a server that watches the file must not find half of it on a slow machine.
+    part = directory / ".clients.toml.part"
+    part.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return part.replace(path)
 
 
 def protected(clients: Path, **changes: Any) -> dict[str, Any]:
