@@ -50,7 +50,7 @@ def test_a_call_under_way_ends_under_the_entry_it_was_let_in_with(tmp_path: Path
     assert clients.find(issuer, None) is None and not clients.knows(issuer)
     assert clients.servers_of(issuer, None) == former.servers_of(issuer, None) != ()
     # Not for ever: the next change of the file forgets it.
-    assert load_clients(clients_file(tmp_path, kept), clients).servers_of(issuer, None) == ()
+    assert load_clients(clients_file(tmp_path, kept), clients).servers_of(issuer, None) is None
 
 
 def test_one_issuer_may_have_several_tenants_with_keys_of_their_own(tmp_path: Path) -> None:
@@ -239,4 +239,4 @@ def test_fhir_servers_are_kept_in_one_form(tmp_path: Path) -> None:
     listed = GOOD | {"fhir_servers": ["HTTPS://EHR.example:443/fhir/"]}
     found = load_clients(clients_file(tmp_path, listed))
     assert found.servers_of(GOOD["issuer"], None) == ("https://ehr.example/fhir",)
-    assert found.servers_of("https://nobody.example", None) == ()
+    assert found.servers_of("https://nobody.example", None) is None
