@@ -97,10 +97,10 @@ def client_name(client: str) -> str:
     return f"client:{client}"
 
 
-def of_user(user: str, whose: Authority) -> Identity:
-    """Who a hook's `userId` names: somebody of the call's authority, whatever server stands in it."""
+def user_of(user: str, whose: Authority) -> str:
+    """The id in a hook's `userId`, of the call's authority, whatever server stands in it."""
     found = of_reference(user)
-    return Identity(whose.name, found.value if found.authority == whose.name else user)
+    return found.value if found.authority == whose.name else user
 
 
 def of_principal(principal: Principal) -> Identity | None:

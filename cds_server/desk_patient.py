@@ -45,16 +45,15 @@ class Whom:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Who is meant: `subjects` (`decisions.subjects`), and `told`, one pseudonym for each system.
+    """Who is meant: `subjects` (`decisions.subjects`), and the `systems` by name; `told` has a pseudonym for each.
 
-    `left` are the systems that hold something under the id and are not meant; `unnamed` says whether what no
-    system is named for is meant.
+    `left` are the systems that hold something under the id and are not meant.
     """
 
     subjects: tuple[str, ...]
+    systems: tuple[str, ...]
     told: tuple[str, ...]
     left: tuple[str, ...]
-    unnamed: bool
 
 
 async def find(desk: Desk, whom: Whom, activity: str) -> Found:
@@ -86,9 +85,9 @@ async def find(desk: Desk, whom: Whom, activity: str) -> Found:
         subjects += [*persons, *(everywhere(person) for person in persons)]
     return Found(
         subjects=tuple(dict.fromkeys(subjects)),
+        systems=tuple(chosen),
         told=tuple(systems[name][0] for name in chosen) or persons[:1],
         left=tuple(name for name in systems if name not in chosen),
-        unnamed=UNNAMED_SHOWN in chosen,
     )
 
 
@@ -107,11 +106,6 @@ async def hold_of(desk: Desk, whom: Whom, server: str) -> tuple[str | None, str 
     if is_pseudonym(name):
         return None, name
     return (UNNAMED if name == UNNAMED_SHOWN else name), None
-
-
-def authority_of(server: str) -> str:
-    """The name of an authority as the command line gives it."""
-    return UNNAMED if server == UNNAMED_SHOWN else base_of(server) or server
 
 
 def _forms(server: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.opening import Opener
 from cds_server.decisions.person import Person
 from cds_server.decisions.shelf import Shelf
-from cds_server.desk_patient import Found, Whom, authority_of, find
+from cds_server.desk_patient import UNNAMED_SHOWN, Found, Whom, find
 from cds_server.feedback import FeedbackStore
 from cds_server.operator import Desk, at_desk
 from cds_server.privacy import Cipher
@@ -27,8 +27,9 @@ async def export(settings: Settings, whom: Whom, path: Path) -> None:
         for one in found.told:
             await desk.record("patient-exported", patient=one, systems=_systems(whom))
         # What was kept before pseudonyms told systems apart says in its requests whose it is.
-        servers = frozenset(map(authority_of, whom.servers)) if whom.servers and not found.unnamed else None
-        former = desk.pseudonymiser.persons("patient", whom.id) if servers is not None else ()
+        by_request = bool(whom.servers) and UNNAMED_SHOWN not in found.systems
+        servers = frozenset(found.systems) if by_request else None
+        former = desk.pseudonymiser.persons("patient", whom.id) if by_request else ()
         keys = DataKeys(desk.keys.master, now=desk.now)
         store = FeedbackStore(desk.trail, Cipher(desk.keys.cipher), keys, engine=desk.engine)
         done = await export_person(

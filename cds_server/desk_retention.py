@@ -11,7 +11,7 @@ from cds_server.decisions.holds import Hold, Holds
 from cds_server.decisions.keys import DataKeys
 from cds_server.decisions.retention import cutoff
 from cds_server.decisions.rewrap import rewrap_all, waiting
-from cds_server.desk_patient import Whom, hold_of
+from cds_server.desk_patient import UNNAMED_SHOWN, Whom, hold_of
 from cds_server.operator import at_desk
 from cds_server.privacy import Cipher, Pseudonymiser
 from cds_server.settings import Settings
@@ -89,7 +89,7 @@ async def lift(settings: Settings, hold: str, *, reason: str, by: str) -> None:
         if lifted is None:
             raise NotDone(f"No hold {hold} is in force.")
         await desk.record("hold-lifted", patient=_whom(lifted, desk.pseudonymiser), hold=hold)
-        await holds.lift(hold, reason=reason, by=by, now=desk.now())
+        await holds.lift(lifted, reason=reason, by=by, now=desk.now())
     typer.echo("Lifted.")
 
 
@@ -109,7 +109,13 @@ async def list_holds(settings: Settings) -> None:
             table.add_column(heading, overflow="fold")
         for hold in found:
             whom = _whom(hold, desk.pseudonymiser)
-            of = "" if hold.pseudonym else "every system" if hold.authority is None else hold.authority
+            of = (
+                ""
+                if hold.pseudonym
+                else "every system"
+                if hold.authority is None
+                else hold.authority or UNNAMED_SHOWN
+            )
             table.add_row(hold.hold_id, hold.placed.date().isoformat(), whom, of, hold.reason, hold.by)
     _console.print(table)
 

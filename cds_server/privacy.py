@@ -21,6 +21,7 @@ from cds_server.secret_files import SecretUnreadable, revealed
 KEY_BYTES = 32
 _NONCE_BYTES = 12  # NIST SP 800-38D: 96-bit nonces for GCM
 _PSEUDONYM_BYTES = 16
+_AUTHORITY = "authority"
 
 
 class KeyMaterialInvalid(Exception):
@@ -147,6 +148,10 @@ class Pseudonymiser:
         """The whole pseudonyms likewise."""
         return tuple(_pseudonym(prefix, key, kind, value, authority) for prefix, key in self._keys)
 
+    def systems(self, authority: str) -> tuple[str, ...]:
+        """The second parts of the pseudonyms of whatever ids an authority gave, under every key likewise."""
+        return tuple(_digest(key, _AUTHORITY, authority) for _, key in self._keys)
+
 
 def parts(pseudonym: str) -> tuple[str, str | None]:
     """A pseudonym's person and authority; ``None`` for one without."""
@@ -161,7 +166,7 @@ def is_pseudonym(value: str) -> bool:
 
 
 def _pseudonym(prefix: str, key: bytes, kind: str, value: str, authority: str) -> str:
-    whose = f".{_digest(key, 'authority', authority)}" if authority else ""
+    whose = f".{_digest(key, _AUTHORITY, authority)}" if authority else ""
     return f"{prefix}{_digest(key, kind, value)}{whose}"
 
 

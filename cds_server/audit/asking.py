@@ -9,7 +9,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from cds_server.audit.access import of_call
-from cds_server.audit.events import Decision, Entity, Record, identity
+from cds_server.audit.events import Entity, Record, identity, patient_of
 from cds_server.audit.question import Cursor, Question
 from cds_server.audit.reader import AuditReader, ChainStatus, Page
 from cds_server.audit.trail import AuditTrail
@@ -100,13 +100,6 @@ class Asking:
                 for patient in question.about or (None,)
             ]
         )
-
-
-def patient_of(record: Record) -> str | None:
-    """The pseudonym of the patient a record is about."""
-    if isinstance(record, Decision):
-        return record.patient
-    return getattr(record, "patient", None)
 
 
 async def _read(answer: Awaitable[_T]) -> _T:

@@ -37,6 +37,7 @@ __all__ = [
     "identity",
     "is_event",
     "new_id",
+    "patient_of",
     "to_utc",
 ]
 
@@ -223,6 +224,11 @@ def identity(record: Durable) -> str:
             return record.key_id
         case _:
             return record.event_id
+
+
+def patient_of(record: Record) -> str | None:
+    """The pseudonym of the patient a record is about; of some kinds of record there is none."""
+    return getattr(record, "patient", None)
 
 
 def is_event(record: Durable) -> TypeGuard[Record]:

@@ -158,7 +158,7 @@ class HookCalls:
         house = self._house
         request = read.request
         engine = call.knowledge.engine
-        user = authorities.of_user(request.user_id, whose)
+        user = authorities.user_of(request.user_id, whose)
         name = house.pseudonymiser.pseudonym
         return Decision(
             event_id=call.event_id,
@@ -168,7 +168,7 @@ class HookCalls:
             hook_instance=request.instance,
             client=call.client,
             # What somebody says who may not speak of them is in nobody's record.
-            user=name("user", user.value, user.authority) if whose.theirs else None,
+            user=name("user", user, whose.name) if whose.theirs else None,
             patient=name("patient", request.patient_id, whose.name) if whose.theirs else None,
             model=engine.model_id,
             knowledge=engine.knowledge_id,

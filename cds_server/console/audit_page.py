@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from cds_server.audit.activities import ACTIVITIES
-from cds_server.audit.asking import patient_of
-from cds_server.audit.events import Access, CardFeedback, Decision, Record, identity, to_utc
+from cds_server.audit.events import Access, CardFeedback, Decision, Record, identity, patient_of, to_utc
 from cds_server.audit.fhir import activity_of
 from cds_server.audit.question import outcome_of
 from cds_server.audit.reader import ChainStatus, Page

@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from cds_server.audit import Decision
-from cds_server.audit.asking import patient_of
+from cds_server.audit.events import Record, patient_of
 from cds_server.authorities import base_of
 from cds_server.decisions.opening import NoReplay, Opener
 from cds_server.decisions.person import Person
@@ -56,7 +56,7 @@ async def export_person(
         with os.fdopen(descriptor, "wb") as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.writestr("README.txt", _readme(years))
             return await _write(archive, person, opener, comments, servers)
-    except BaseException:
+    except BaseException:  # whatever ends it, Ctrl-C too, leaves no half of a record in the clear
         path.unlink(missing_ok=True)  # noqa: ASYNC240 a command's own file, and nobody else waits
         raise
 
@@ -73,26 +73,17 @@ async def _write(
     decisions = unclear = 0
     shown: set[str] = set()
     async for payload, record in person.events():
-        decision = record if isinstance(record, Decision) else None
-        alone = servers is not None and parts(patient_of(record) or "")[1] is None
-        if decision is None and alone:
+        stored = await _stored(opener, record)
+        if servers is not None and not _is_of(servers, record, stored):
             unclear += 1
             continue
-        if decision is not None:
-            try:
-                stored = await opener.stored(decision)
-            except NoReplay as fault:
-                if alone:
-                    unclear += 1
-                    continue
-                left_out.append(_reason(decision, fault))
-            else:
-                if alone and server_of(stored) not in (servers or ()):
-                    unclear += 1
-                    continue
+        if isinstance(record, Decision):
+            if isinstance(stored, Stored):
                 decisions += 1
-                _add(archive, decision, stored)
-            shown.update(card.uuid for card in decision.cards)
+                _add(archive, record, stored)
+            elif stored is not None:
+                left_out.append(_reason(record, stored))
+            shown.update(card.uuid for card in record.cards)
         events.append(payload)
     feedback: list[bytes] = []
     async for one in person.feedback():
@@ -107,6 +98,23 @@ async def _write(
     ):
         archive.writestr(name, b"".join(line + b"\n" for line in lines))
     return Exported(len(events), decisions, len(left_out), len(feedback), unclear)
+
+
+async def _stored(opener: Opener, record: Record) -> Stored | NoReplay | None:
+    """What is kept of a decision, or why it is not to be had; `None` for what is no decision."""
+    if not isinstance(record, Decision):
+        return None
+    try:
+        return await opener.stored(record)
+    except NoReplay as fault:
+        return fault
+
+
+def _is_of(servers: frozenset[str], record: Record, stored: Stored | NoReplay | None) -> bool:
+    """Whether an event is of one of the servers: by its pseudonym, or else by the request that is kept."""
+    if parts(patient_of(record) or "")[1] is not None:
+        return True
+    return isinstance(stored, Stored) and server_of(stored) in servers
 
 
 def _add(archive: zipfile.ZipFile, decision: Decision, stored: Stored) -> None:

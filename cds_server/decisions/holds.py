@@ -19,10 +19,6 @@ from cds_server.decisions.subjects import covers, everywhere
 from cds_server.privacy import Cipher, Pseudonymiser, parts
 
 
-class HoldUnknown(Exception):
-    """No hold of that id is in force."""
-
-
 class Hold(msgspec.Struct, frozen=True):
     """A hold in force.
 
@@ -83,13 +79,9 @@ class Holds:
         await self._add(hold_id, "placed", _Content(reason, by, patient, pseudonym, authority), now)
         return hold_id
 
-    async def lift(self, hold_id: str, *, reason: str, by: str, now: datetime) -> Hold:
-        """Lift a hold and return it as it was.  Raises `HoldUnknown`."""
-        hold = next((hold for hold in await self.in_force() if hold.hold_id == hold_id), None)
-        if hold is None:
-            raise HoldUnknown(hold_id)
-        await self._add(hold_id, "lifted", _Content(reason, by), now)
-        return hold
+    async def lift(self, hold: Hold, *, reason: str, by: str, now: datetime) -> None:
+        """Lift a hold that is in force."""
+        await self._add(hold.hold_id, "lifted", _Content(reason, by), now)
 
     async def in_force(self) -> list[Hold]:
         """All holds that are placed and not lifted, oldest first.

@@ -74,7 +74,7 @@ class PastDecisions:
             if not self._may(call.principal, event):
                 # Not even that there is such a decision is told.
                 await self._record(call, event, 403, "other-system")
-                raise PathUnknown(_refusal(NoReplay("not-found")).reason)
+                raise _refusal(NoReplay("not-found"))
             sealed, key = await self._opener.found(event)
             async with self._turn:
                 body = await asyncio.to_thread(self._resource, event, sealed, key, self._knowledge_of_past())
@@ -95,12 +95,8 @@ class PastDecisions:
         if Role.AUDITOR in principal.roles:
             return True
         system = parts(event.patient)[1] if event.patient else None
-        every = self._house.pseudonymiser.all
-
-        def is_of(authority: str) -> bool:
-            return system is None or system in [parts(one)[1] for one in every("patient", "", authority)]
-
-        return may_read(principal, event.client, is_of)
+        systems = self._house.pseudonymiser.systems
+        return may_read(principal, event.client, lambda one: system is None or system in systems(one))
 
     def _resource(self, event: Decision, sealed: SealedDecision, key: DataKey, past: PastKnowledge) -> bytes:
         stored = self._opener.opened(event, sealed, key)
