@@ -45,9 +45,9 @@ class Whom:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Who is meant: `subjects` (`decisions.subjects`), and the `systems` by name; `told` has a pseudonym for each.
+    """Who is meant: `subjects` (`decisions.subjects`), of which `systems` by name.
 
-    `left` are the systems that hold something under the id and are not meant.
+    `told` has a pseudonym for each system.  `left` are the systems that hold something under the id and are not meant.
     """
 
     subjects: tuple[str, ...]
