@@ -47,7 +47,8 @@ class Whom:
 class Found:
     """Who is meant: `subjects` (`decisions.subjects`), of which `systems` by name.
 
-    `told` has a pseudonym for each system.  `left` are the systems that hold something under the id and are not meant.
+    `told` has a pseudonym for each system.  `left` are the systems that hold something under the id and are
+    not meant.
     """
 
     subjects: tuple[str, ...]
